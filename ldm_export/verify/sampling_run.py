@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ldm_export.errors import VerificationError
-from ldm_export.precision.table import PRECISIONS, Tolerance
+from ldm_export.precision.table import EMULATED_FACTOR, EXACT, PRECISIONS, RECORDED_FACTOR, Tolerance
 from ldm_export.verify import metrics
 from ldm_export.verify.images import side_by_side, to_bytes
 from ldm_export.verify.inpainting_probe import probe_task
@@ -21,8 +21,16 @@ from ldm_runtime.pipeline import Pipeline
 
 
 def lossy_tolerance(artefact: Artefact) -> Tolerance | None:
-    """Return the tolerance of an artefact's precision if that makes it lossy; None: the reference's own holds."""
-    return PRECISIONS[artefact.precision].tolerance if artefact.exactness == "lossy" else None
+    """Return the tolerance of a lossy artefact: that of its precision, and no more than was recorded of it allows.
+
+    None: the reference's own holds.
+    """
+    row = PRECISIONS[artefact.precision].tolerance
+    if artefact.exactness == "exact" or row is None or artefact.difference is None:
+        return None
+    factor = RECORDED_FACTOR if artefact.requires is None else EMULATED_FACTOR
+    recorded = max(EXACT.relative_rms, factor * artefact.difference.relative_rms)
+    return replace(row, relative_rms=min(row.relative_rms, recorded))
 
 
 def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) -> tuple[TrajectoryResult, list[Figure]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ldm_export.precision.table import RECORDED_FACTOR
 from ldm_export.verify import metrics, variant_file
 from ldm_export.verify.compare import compare
 from ldm_export.verify.images import side_by_side, to_bytes
@@ -28,7 +29,6 @@ from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Caching, Variant
 from ldm_runtime.pipeline import Pipeline
 
-RECORDED_FACTOR = 1.2  # of the recorded relative RMS, against torch
 # Of a case's own error, against what the variant made when it was measured: other threads, kernels and CPUs round a few
 # values to the level beside.
 OWN_SHARE, SMALLEST_OWN = 0.25, 1e-4

@@ -113,6 +113,8 @@ def why_not(variant: Variant, package: Package, choice: EngineChoice, machine: M
         reason = _lacks(way, package, component, machine)
         if reason is not None:
             return reason
+    if _is_cut(variant, package):
+        return "a graph of it is cut in parts, which this version does not join"
     return None
 
 
@@ -128,7 +130,7 @@ def measured_otherwise(variant: Variant, request: Request) -> list[Notice]:
         others.append(f"the sampler {sampler}")
     if request.guidance != _guidance(error, run):
         others.append(f"guidance {exact(_guidance(error, run))}")
-    if request.is_guided and request.guidance_interval != (0.0, run.guidance_until):
+    if request.is_guided and run.guidance_until > 0 and request.guidance_interval != (0.0, run.guidance_until):
         others.append(f"guidance from 0 to {exact(run.guidance_until)} of the run")
     if (request.width, request.height) != error.size:
         others.append("{}x{} pixels".format(*error.size))
@@ -138,6 +140,16 @@ def measured_otherwise(variant: Variant, request: Request) -> list[Notice]:
         return []
     listed = ", ".join(others)
     return [Notice("variant", f"the error of {variant.name} was measured with {listed}; of this run it is not known")]
+
+
+def _is_cut(variant: Variant, package: Package) -> bool:
+    """Return whether parts of a graph that it uses were cut off."""
+    denoiser = package.manifest.contract.denoiser.component
+    return any(
+        artefact.hoists and artefact.name in variant.artefacts_of(name, denoiser)
+        for name, component in package.manifest.components.items()
+        for artefact in component.artefacts
+    )
 
 
 def _lacks(way: Way, package: Package, component: str, machine: Machine) -> str | None:

@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import os
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from tests.runtime.engines.test_openvino import add_openvino_graph
 from tests.runtime.engines.test_ort import feeds
 from tests.runtime.lossy_package import BF16, variant, with_variants
 from tests.runtime.notices import said
+from tests.tiny_build import TinyBuild
 
 pytestmark = pytest.mark.slow
 LATENTS = {"latent_sample": np.ones((1, 4, 4, 4), np.float32)}
@@ -98,6 +100,24 @@ def test_latents_are_python_s(release: Path) -> None:
     assert np.sqrt(np.mean((latents - expected) ** 2) / np.mean(expected**2)) <= 1e-5
 
 
+def test_a_first_text_of_one_token_spoils_none_of_those_that_come_later(
+    release: Path, tiny_build: Callable[[str], TinyBuild]
+) -> None:
+    package = tiny_build("sd15").package
+    files = (release / "libldm_runtime.so", release / "libldm_openvino.so", package)
+    options = {"seed": 5, "steps": 2, "guidance": 1.0}
+    with ldm_runtime.load(package) as pipe:
+        token = pipe.embed("red")[:, :1]
+    with Library(*files, engine=b"openvino") as fresh:
+        expected = fresh.sample("red", **options).draw().latents
+        expected_of_one = fresh.sample(None, prompt_embeds=token, **options).draw().latents
+    with Library(*files, engine=b"openvino") as library:
+        of_one = library.sample(None, prompt_embeds=token, **options).draw().latents
+        found = library.sample("red", **options).draw().latents
+    for got, wanted in ((found, expected), (of_one, expected_of_one)):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+
+
 def drawn(package: Path, **lossy: str) -> tuple[np.ndarray | None, list[str]]:
     """Python's latents and notices; or none, and the sentence of its refusal."""
     try:
@@ -142,6 +162,22 @@ def test_a_variant_beside_onnx_runtime_computes_in_its_precision(
     assert (found is None) == (expected is None)
     if expected is not None and found is not None:
         assert np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)) <= 1e-6
+
+
+def test_options_for_onnx_runtime_are_refused_where_a_variant_leaves_it_nothing(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LDM_OPENVINO", str(release / "libldm_openvino.so"))
+    package = tiny_package.make(tmp_path / "package")
+    way = dataclasses.replace(BF16, precision="fp32", units=())
+    ways = dict.fromkeys(open_package(package).manifest.components, way)
+    with_variants(package, variant("lossy", 30.0, 0.5, ways=ways, sampler="ddim"))
+    keys, values = (ctypes.c_char_p * 1)(b"device_id"), (ctypes.c_char_p * 1)(b"1")
+    pairs = {"provider_keys": ctypes.addressof(keys), "provider_values": ctypes.addressof(values)}
+    with pytest.raises(Refusal, match="there are options for the engine ort, which has none"):
+        Library(
+            release / "libldm_runtime.so", onnxruntime(), package, variant=b"lossy", provider_option_count=1, **pairs
+        )
 
 
 @pytest.mark.parametrize(("key", "value"), [(b"BEADS", b"10"), (b"INFERENCE_PRECISION_HINT", b"f8")])

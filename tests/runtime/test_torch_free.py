@@ -42,6 +42,12 @@ def test_import_takes_less_than_300_ms() -> None:
     assert float(done.stdout) < 0.3, done.stderr
 
 
+def test_a_start_imports_nothing_that_openvino_alone_needs() -> None:
+    """But its row in the table and its rule."""
+    done = run('import ldm_runtime.pipeline\nprint(sorted(name for name in sys.modules if "engines.openvino" in name))')
+    assert done.stdout.strip() == str([f"ldm_runtime.engines.openvino{which}" for which in ("", "_rule")]), done.stderr
+
+
 def test_import_brings_no_engine_and_no_imaging(tmp_path: Path) -> None:
     heavy = ["onnxruntime", "tokenizers", "PIL", "numpy", "click"]
     body = f"import ldm_runtime\nprint([name for name in {heavy!r} if name in sys.modules])"

@@ -283,7 +283,8 @@ typedef struct ldm_run_options {
     int32_t steps;               /* 0: the package's */
     double guidance;             /* classifier-free guidance; 1 or less: the prompt alone. NaN: the package's */
     double guidance_rescale;     /* 0 to 1, against overexposure by guidance */
-    double guidance_from, guidance_to; /* shares of the run between which guidance is on: 0 and 1 */
+    double guidance_from, guidance_to; /* shares of the run between which guidance is on. Both NaN: 0 and 1, or what
+                                    `variant` says; beside a number NaN is 0 and 1 */
     const char *sampler;         /* with options after a colon, "unipc:order=3"; NULL: the package's */
 
     uint64_t seed;               /* of the first image; image b has seed + b mod 2^64 */
@@ -449,9 +450,8 @@ typedef struct ldm_engine_options {
                              units of the CPU are here, draws; without one it is drawn exactly, and a notice says why.
                              An engine or a provider that is named is the only one that a variant may have */
     const char *variant;  /* a variant by its name, in place of the fastest; beside a budget it has to hold that. One
-                             whose engine or unit of the CPU is missing is LDM_ENGINE_FAILED; with one that this library
-                             has not learnt to draw (its graphs are cut in parts) it is drawn exactly, and a notice says
-                             so */
+                             whose engine or unit of the CPU is missing, or whose graphs are cut in parts, is
+                             LDM_ENGINE_FAILED */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);

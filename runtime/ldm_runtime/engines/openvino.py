@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.engine import EngineKind, Settings
-from ldm_runtime.engines.openvino_forms import Forms
-from ldm_runtime.engines.openvino_graph import Compiler, Graph, images_of
 from ldm_runtime.engines.openvino_rule import is_faster
-from ldm_runtime.engines.openvino_savings import SAVINGS, count_weights, read_savings
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
 from ldm_runtime.engines.units import missing_units
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
@@ -29,7 +26,9 @@ from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
-DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
+# Our own options. The module of savings is imported by who computes with OpenVINO, not at every start.
+DEVICE = "device"  # "CPU", "GPU", "GPU.1", "NPU"
+SAVINGS = "savings"  # auto, all, none, or names separated by commas
 
 # Left to itself it computes in bfloat16 where the CPU can, 1e-2 away from float32.
 PRECISION = "INFERENCE_PRECISION_HINT"
@@ -74,6 +73,9 @@ class OpenVinoEngine:
         cache: Path | None = None,
         interface: ComponentContract | None = None,
     ) -> None:
+        from ldm_runtime.engines.openvino_forms import Forms
+        from ldm_runtime.engines.openvino_graph import Compiler, Graph, images_of
+
         import_openvino()
         core = shared_core()
         properties = {**_DEFAULTS, **({} if options is None else options)}
@@ -136,6 +138,8 @@ class OpenVinoEngine:
 
 def _spared(savings: str, model: Any, device: str, properties: Mapping[str, str]) -> frozenset[str]:
     """Return the savings that are made of a graph of images: on a CPU alone."""
+    from ldm_runtime.engines.openvino_savings import count_weights, read_savings
+
     names = read_savings(savings, count_weights(model), properties[PRECISION], available_memory())
     return names if device == "CPU" else frozenset()
 

@@ -46,12 +46,14 @@ class Primed:
         self._is_primed = False
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if not self._is_primed:
-            context = feeds[self._context]
-            if context.shape[1] == 1:
-                self.inner({**feeds, self._context: np.repeat(context, 2, axis=1)})
-            self._is_primed = True
-        return self.inner(feeds)
+        if self._is_primed:
+            return self.inner(feeds)
+        context = feeds[self._context]
+        if context.shape[1] == 1:
+            self.inner({**feeds, self._context: np.repeat(context, 2, axis=1)})
+        results = self.inner(feeds)
+        self._is_primed = True  # only now: another thread may have a text of one token meanwhile
+        return results
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,13 @@ def is_faster(package: Package, component: str) -> bool:
 
     It does where a denoiser is large, the CPU has AVX-512, the run is long enough to pay for a slow start, and memory
     is left for the copies that it makes of the weights. A form of its own that is lossy is no such gain.
+
+    Every start asks: what takes time, such as the header of the weights, is looked at where all else holds.
     """
     contract = package.manifest.contract
     if component != contract.denoiser.component or contract.defaults.steps < LEAST_STEPS:
+        return False
+    if importlib.util.find_spec("openvino") is None:
         return False
     own = [each for each in package.manifest.pickable(component) if each.engine == "openvino"]
     if any(each.exactness == "lossy" for each in own) or LEAST_UNIT not in cpu_units():
@@ -31,4 +35,4 @@ def is_faster(package: Package, component: str) -> bool:
         count = sum(math.prod(tensor.shape) for tensor in safetensors.read_header(weights).tensors.values())
     free = available_memory()
     has_room = free is None or free >= 4 * count * LEAST_COPIES
-    return count >= LEAST_WEIGHTS and has_room and importlib.util.find_spec("openvino") is not None
+    return count >= LEAST_WEIGHTS and has_room

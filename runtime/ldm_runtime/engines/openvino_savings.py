@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ldm_runtime.checks import shown
+from ldm_runtime.engines.openvino import SAVINGS
 from ldm_runtime.engines.openvino_cut import Cut, cut_off
 from ldm_runtime.engines.openvino_forms import Compiled, Sizes
 from ldm_runtime.engines.openvino_products import METHODS, WINOGRAD, find_savings, save_products
@@ -12,7 +13,6 @@ from ldm_runtime.engines.split import Memo, Part, Run, Split
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import DenoiserRole
 
-SAVINGS = "savings"  # our own option: auto, all, none, or names separated by commas
 SIZES = "sizes"  # fixed sizes alone, which all others need; they gave nothing by themselves
 TEXT, TIME, PREFIX = "text", "time", "prefix"
 PARTS = (TEXT, TIME, PREFIX)

@@ -53,7 +53,7 @@ class Refusal(Exception):
 
 
 class Context:
-    """The library with a context alone. `said`: the notices that it gave."""
+    """The library with a context alone. `said`: the notices that it gave; `details`: what a developer wants to know."""
 
     def __init__(self, file: Path) -> None:
         self.calls: Any = ctypes.CDLL(str(file))
@@ -62,7 +62,8 @@ class Context:
             getattr(self.calls, name).restype = ctypes.c_char_p
             getattr(self.calls, name).argtypes = [ctypes.c_void_p]
         self.said: list[str] = []
-        self._log = LOG(lambda user, level, text: self.said.append(text.decode()) if level == 1 else None)
+        self.details: list[str] = []
+        self._log = LOG(lambda user, level, text: (self.said if level == 1 else self.details).append(text.decode()))
         self.context = ctypes.c_void_p()
         options = self.begun("ldm_context_options", log=ctypes.cast(self._log, ctypes.c_void_p))
         assert self.calls.ldm_context_create(ctypes.byref(options), ctypes.byref(self.context)) == 0

@@ -12,6 +12,8 @@ import pytest
 
 import ldm_runtime
 from ldm_runtime.errors import LdmError
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.open import open_package
 from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import cached_package, tiny_package
@@ -19,7 +21,8 @@ from tests.runtime.cpp.context import Refusal
 from tests.runtime.cpp.library import Library
 from tests.runtime.lossy_package import variant, with_variants
 from tests.runtime.notices import said
-from tests.runtime.quantised_package import INT8, with_int8
+from tests.runtime.package.varied_package import add_variants
+from tests.runtime.quantised_package import DATA, INT8, WEIGHTS, with_int8
 
 pytestmark = pytest.mark.slow
 EXACT = Way("ort", "canonical", "fp32", ())
@@ -90,6 +93,19 @@ def test_a_quantised_denoiser_gives_the_same_latents(quantised: Path, opened: Op
     np.testing.assert_array_equal(named, lossy)
 
 
+def test_weights_that_a_quantised_graph_does_not_read_take_no_memory(
+    quantised: Path, opened: Open, tmp_path: Path
+) -> None:
+    """What memory is asked for goes by the megabytes that are told. Its data moves: it would draw nonsense."""
+    folder = Path(shutil.copytree(quantised, tmp_path / "package"))
+    for file, name, kind in ((WEIGHTS, "wide.weight", np.float32), (DATA, "wide.weight/int8", np.int8)):
+        tensors = {each: array.copy() for each, array in safetensors.read(folder / file).items()}
+        safetensors.write(folder / file, {**tensors, name: np.zeros(2**20, kind)})
+    tiny_package.rehash(folder)
+    told = [line for line in opened(folder, variant="int8").details if "model.int8.onnx" in line and "MB" in line]
+    assert len(told) == 1 and " 1.0 MB of weights " in told[0], told
+
+
 @pytest.mark.parametrize("guidance", [3.0, 1.0])
 @pytest.mark.parametrize("interval", [2, 3])
 def test_kept_features_give_the_same_latents(tmp_path: Path, opened: Open, interval: int, guidance: float) -> None:
@@ -117,7 +133,14 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("own", [{}, {"steps": 6, "sampler": "ddim", "guidance": 2.5, "size": (48, 48)}])
+OWN: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "other options": {"steps": 6, "sampler": "ddim", "guidance": 2.5, "size": (48, 48)},
+    "all of the run guided": {"guidance_interval": (0.0, 1.0), "guidance": 2.5},
+}
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_variants_defaults_go_before_the_packages_and_behind_the_callers(
     package: Callable[..., Path], opened: Open, name: str, own: dict[str, Any]
@@ -172,6 +195,22 @@ def test_the_same_variant_is_chosen_in_the_same_words(package: Callable[..., Pat
     assert name == expected
 
 
+def test_an_end_of_guidance_beside_one_that_is_not_given_is_all_that_way(
+    package: Callable[..., Path], opened: Open
+) -> None:
+    library = opened(package(variant("cut", 30.0, 0.5, ways={}, guidance_until=0.5)), variant="cut")
+    options = {**OPTIONS, "variant": "cut", "steps": 5}
+    nan = float("nan")
+    latents = {
+        ends: library.sample("red", guidance_interval=ends, **options).draw().latents
+        for ends in ((nan, nan), (0.0, 0.5), (0.3, nan), (0.3, 1.0), (nan, 0.8), (0.0, 0.8))
+    }
+    pairs = list(zip(*[iter(latents.values())] * 2, strict=True))
+    for without, given in pairs:
+        np.testing.assert_array_equal(without, given)
+    assert not np.array_equal(pairs[0][0], pairs[1][0]) and not np.array_equal(pairs[1][0], pairs[2][0])
+
+
 def test_a_package_without_variants_is_drawn_exactly(tmp_path: Path, opened: Open) -> None:
     _, name = both(tiny_package.make(tmp_path / "package"), opened, OPTIONS, budget="psnr=30")
     assert name is None
@@ -199,6 +238,20 @@ def test_what_cannot_be_is_refused_in_the_same_words(package: Callable[..., Path
         ldm_runtime.load(folder, engine="auto", **REFUSED[why])
     with pytest.raises(Refusal) as found:
         opened(folder, **REFUSED[why])
+    assert (found.value.code, found.value.text) == (expected.value.code, str(expected.value))
+
+
+def test_a_graph_that_was_cut_in_parts_is_refused_in_the_same_words(tmp_path: Path, opened: Open) -> None:
+    folder = add_variants(tiny_package.make(tmp_path / "package"))
+    *others, hoisted = open_package(folder).manifest.variants
+    ways = {name: Way("ort", way.artefact, "fp32", ()) for name, way in hoisted.ways.items()}
+    with_variants(
+        folder, *others, dataclasses.replace(hoisted, ways=ways, run=dataclasses.replace(hoisted.run, steps=3))
+    )
+    with pytest.raises(LdmError, match="hoisted does not run here: a graph of it is cut in parts") as expected:
+        ldm_runtime.load(folder, engine="auto", variant="hoisted")
+    with pytest.raises(Refusal) as found:
+        opened(folder, variant="hoisted")
     assert (found.value.code, found.value.text) == (expected.value.code, str(expected.value))
 
 

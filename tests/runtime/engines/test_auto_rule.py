@@ -59,8 +59,9 @@ def test_a_machine_that_does_not_tell_its_memory_has_enough(package, monkeypatch
     assert considered(package) == ["openvino", "ort"]
 
 
-def test_without_openvino_it_is_not_considered(package, monkeypatch):
+def test_without_openvino_it_is_not_considered_and_no_weights_are_looked_at(package, monkeypatch):
     monkeypatch.setattr(openvino_rule.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(openvino_rule.safetensors, "read_header", lambda path: pytest.fail("at every start"))
     assert considered(package) == ["ort"]
 
 

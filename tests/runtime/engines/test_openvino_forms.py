@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from ldm_runtime.engines import openvino_savings
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.openvino import OpenVinoEngine
-from ldm_runtime.engines.openvino_forms import Forms, Sizes
+from ldm_runtime.engines.openvino_forms import Forms, Primed, Sizes
 from ldm_runtime.engines.openvino_savings import read_savings
 from ldm_runtime.errors import EngineError, InputError
 from ldm_runtime.package.open import open_package
@@ -87,6 +88,28 @@ def test_nothing_is_kept_of_a_form_that_is_made_as_the_engine_is_closed() -> Non
     held = Forms(make)
     assert held.of(SMALL)({}) == {}
     assert held._held is None
+
+
+def test_a_thread_with_one_token_does_not_come_before_the_longer_text_of_another() -> None:
+    ran, is_other_done = [], threading.Event()
+
+    def inner(given):
+        tokens = given["text"].shape[1]
+        ran.append(tokens)
+        if tokens == 7:
+            assert is_other_done.wait(10)  # it has begun, and OpenVINO has compiled nothing for it yet
+        return {}
+
+    primed = Primed(inner, "text")
+    long = threading.Thread(target=lambda: primed.run({"text": np.ones((1, 7, 2), np.float32)}))
+    long.start()
+    while not ran:
+        time.sleep(0.001)
+    primed.run({"text": np.ones((1, 1, 2), np.float32)})
+    is_other_done.set()
+    long.join()
+    primed.run({"text": np.ones((1, 1, 2), np.float32)})
+    assert ran == [7, 2, 1, 1]
 
 
 def opened(tiny: Path, **options: str) -> OpenVinoEngine:

@@ -59,7 +59,7 @@ struct RunOptions {
     std::optional<std::int64_t> steps;
     std::optional<double> guidance;
     double guidance_rescale = 0.0;
-    double guidance_from = 0.0, guidance_to = 1.0;
+    std::optional<double> guidance_from, guidance_to;  // neither: the whole run, or what the variant says
     std::optional<std::string_view> sampler;
 
     std::uint64_t seed = 0;                         // of the first image; image b has seed + b mod 2^64

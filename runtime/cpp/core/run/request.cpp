@@ -72,7 +72,10 @@ Status read_stop(const Checking& its) {
 }
 
 Status read_guidance_changes(const Checking& its) {
-    double low = its.options.guidance_from, high = its.options.guidance_to;
+    bool is_given = its.options.guidance_from.has_value() || its.options.guidance_to.has_value();
+    double until = its.options.variant == nullptr ? 1.0 : its.options.variant->run.guidance_until;
+    bool is_cut = !is_given && until > 0.0;  // by the variant; one that never guides has no interval
+    double low = its.options.guidance_from.value_or(0.0), high = its.options.guidance_to.value_or(is_cut ? until : 1.0);
     LDM_TRY(check_share(its.scope, "guidance_rescale", its.options.guidance_rescale));
     for (double end : {low, high}) LDM_TRY(check_share(its.scope, "an end of guidance_interval", end));
     if (!(low < high)) {
@@ -80,10 +83,7 @@ Status read_guidance_changes(const Checking& its) {
                               "); expected its start below its end"});
     }
     its.out.guidance_rescale = its.options.guidance_rescale;
-    bool is_whole = low == 0.0 && high == 1.0;  // what is not given
-    double until = its.options.variant == nullptr ? 1.0 : its.options.variant->run.guidance_until;
-    if (is_whole && until > 0.0) high = until;
-    its.out.interval_is_chosen = !is_whole;
+    its.out.interval_is_chosen = is_given && (low != 0.0 || high != 1.0);
     its.out.guidance_from = low;
     its.out.guidance_to = high;
     return Status();

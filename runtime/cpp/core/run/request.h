@@ -45,7 +45,7 @@ struct Request {
     bool embeds_guidance = false;  // the denoiser reads the scale, and never the negative prompt
     double guidance_rescale = 0.0;
     double guidance_from = 0.0, guidance_to = 1.0;
-    bool interval_is_chosen = false;  // by the user; false: the whole run, or what a variant says
+    bool interval_is_chosen = false;  // by the user, and not the whole run
 
     View<std::uint64_t> seeds;     // one for each image
     bool seed_is_chosen = true;

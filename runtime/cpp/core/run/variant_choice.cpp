@@ -85,8 +85,8 @@ struct Reached {
     Piece after() const { return is_ssim ? "" : " dB"; }
 };
 
-// What this runtime lacks for a variant on every machine, as half a sentence; null: nothing.
-const char* lack_of(const Manifest& manifest, const Variant& variant) {
+// Whether parts of a graph that a variant uses were cut off.
+bool is_cut(const Manifest& manifest, const Variant& variant) {
     const std::optional<Caching>& caching = variant.run.caching;
     for (const json::Entry<Component>& entry : manifest.components) {
         const Way* way = variant.ways.find(entry.key);
@@ -94,12 +94,10 @@ const char* lack_of(const Manifest& manifest, const Variant& variant) {
         for (const Artefact& artefact : entry.value.artefacts) {
             bool is_used = is_cached ? artefact.name == caching->keeps || artefact.name == caching->reads
                                      : way != nullptr && artefact.name == way->artefact;
-            if (is_used && !artefact.hoists.empty()) {
-                return "a graph of it is cut in parts, which this runtime does not join";
-            }
+            if (is_used && !artefact.hoists.empty()) return true;
         }
     }
-    return nullptr;
+    return false;
 }
 
 // What a way needs that this machine lacks. False: nothing.
@@ -143,7 +141,9 @@ bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& h
         }
         if (lacks(manifest, entry.key, way, host, reason)) return true;
     }
-    return false;
+    if (!is_cut(manifest, variant)) return false;
+    reason.set("", {"a graph of it is cut in parts, which this version does not join"});
+    return true;
 }
 
 Status claim(Scope& scope, const Variant& variant, Notices& notices) {
@@ -221,11 +221,8 @@ Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budg
     });
     for (const Variant* variant : within) {
         Failure reason;
-        const char* lack = lack_of(manifest, *variant);
         if (variant->time >= 1.0) {
             LDM_TRY(note_left_out(scope, *variant, "drawing exactly is as fast", notices));
-        } else if (lack != nullptr) {
-            LDM_TRY(note_left_out(scope, *variant, lack, notices));
         } else if (cannot_run(manifest, *variant, host, reason)) {
             LDM_TRY(note_left_out(scope, *variant, reason.text, notices));
         } else {
@@ -260,8 +257,6 @@ Status named_variant(Scope& scope, const Manifest& manifest, std::string_view na
         return scope.fail(codes::request_invalid, {"variant ", name, " is not within ", kind_of(budget), value, ": ",
                           reached.before(), reached.figure, reached.after()});
     }
-    const char* lack = lack_of(manifest, *found);
-    if (lack != nullptr) return notices.add(scope, "variant", {name, " is left out: ", lack, ": drawn exactly"});
     Failure reason;
     if (cannot_run(manifest, *found, host, reason)) {
         return scope.fail(codes::engine_unavailable, {"the variant ", name, " does not run here: ", reason.text,
@@ -290,7 +285,8 @@ Status note_measured_otherwise(Scope& scope, const Request& request, Notices& no
         Exact value(guidance);
         add({"guidance ", value});
     }
-    if (request.is_guided && (request.guidance_from != 0.0 || request.guidance_to != run.guidance_until)) {
+    bool is_other_part = request.guidance_from != 0.0 || request.guidance_to != run.guidance_until;
+    if (request.is_guided && run.guidance_until > 0.0 && is_other_part) {
         Exact until(run.guidance_until);
         add({"guidance from 0 to ", until, " of the run"});
     }

@@ -34,8 +34,7 @@ protected:
 Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budget, VariantHost& host,
                       Notices& notices, const Variant*& out);
 
-// The variant of a name; null, with a notice, where this runtime has not learnt to draw with it. Codes:
-// request.invalid, also where it is not within the budget; engine.unavailable.
+// The variant of a name. Codes: request.invalid, also where it is not within the budget; engine.unavailable.
 Status named_variant(Scope& scope, const Manifest& manifest, std::string_view name, const Budget& budget,
                      VariantHost& host, Notices& notices, const Variant*& out);
 

@@ -73,8 +73,8 @@ Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     if (given.steps != 0) options.steps = given.steps;
     options.guidance = unless_nan(given.guidance);
     options.guidance_rescale = given.guidance_rescale;
-    options.guidance_from = given.guidance_from;
-    options.guidance_to = given.guidance_to;
+    options.guidance_from = unless_nan(given.guidance_from);
+    options.guidance_to = unless_nan(given.guidance_to);
     if (given.sampler != nullptr) options.sampler = given.sampler;
     if (given.noise != nullptr) options.noise = given.noise;
     if (given.has_variation == 0 && (given.variation_seed != 0 || given.variation_strength != 0.0)) {
@@ -198,6 +198,6 @@ Status TakenOptions::read_sizes(Scope& scope, const ldm_run_options& given) {
 void ldm_run_options_init(ldm_run_options* options, size_t struct_size) {
     ldm::api::begin(options, struct_size, [](ldm_run_options& it) {
         it.guidance = it.strength = std::numeric_limits<double>::quiet_NaN();
-        it.guidance_to = 1.0;
+        it.guidance_from = it.guidance_to = std::numeric_limits<double>::quiet_NaN();
     });
 }

@@ -90,13 +90,24 @@ Status Components::start(Scope& scope, const Settings& settings) {
     if (!is_openvino_ && settings.engine != "ort" && !settings.engine.empty()) {
         return scope.fail(codes::request_engine, {"engine is ", quoted(settings.engine), "; expected ort or openvino"});
     }
+    if (!is_openvino_) LDM_TRY(ort::find_provider(scope, settings.provider, settings_.provider));
+    if (!is_openvino_ && settings_.provider == nullptr && settings.options.count > 0) {
+        return scope.fail(codes::request_engine,
+                          {"there are options for the engine ort, which has none; threads are a choice "
+                           "of their own"});
+    }
     std::size_t count = package_.manifest().components.size();
     are_large_ = arena_.make<bool>(count);
     LDM_NEED(scope, are_large_ != nullptr && slots_.make(arena_, count + 1));
     process_ = files::process_number();
     LDM_TRY(start_engines(scope, settings));
-    for (std::size_t index = 0; index < settings.options.count; ++index) {
-        const char *key = settings.options.keys[index], *value = settings.options.values[index];
+    return note_options(scope, settings.options);
+}
+
+// Say of each option with which the engine computes in less than float32 that its error is not known.
+Status Components::note_options(Scope& scope, const ort::Options& options) {
+    for (std::size_t index = 0; index < options.count; ++index) {
+        const char *key = options.keys[index], *value = options.values[index];
         scope.tell("engine", {engine_name(), " has the option ", key, "=", value});
         std::string_view kind = is_openvino_ ? "" : "ort:";
         std::string_view name = is_openvino_ ? "openvino" : settings_.provider->name;  // the CPU's takes no options
@@ -132,12 +143,6 @@ Status Components::start_engines(Scope& scope, const Settings& settings) {
 }
 
 Status Components::start_onnxruntime(Scope& scope, const Settings& settings) {
-    LDM_TRY(ort::find_provider(scope, settings.provider, settings_.provider));
-    if (settings_.provider == nullptr && settings.options.count > 0) {
-        return scope.fail(codes::request_engine,
-                          {"there are options for the engine ort, which has none; threads are a choice "
-                           "of their own"});
-    }
     LDM_TRY(copy(scope, arena_, settings.options, settings_.options));
     settings_.threads = settings.threads;
     large_weights_ = settings.large_weights;

@@ -92,6 +92,7 @@ private:
     Status open_slot(Scope& scope, std::string_view component, const Form& form, std::size_t place, bool& is_new);
     void tell_of(const Scope& scope, std::string_view component, const Form& form, const Engine& engine,
                  double seconds) const;
+    Status note_options(Scope& scope, const ort::Options& options);
     Status start_engines(Scope& scope, const Settings& settings);
     Status start_onnxruntime(Scope& scope, const Settings& settings);
     Status start_openvino(Scope& scope, const Settings& settings);

@@ -5,7 +5,6 @@
 #include "core/codes.h"
 #include "core/package/file_rules.h"
 #include "core/package/onnx_file.h"
-#include "core/package/safetensors.h"
 #include "src/files/reading.h"
 #include "src/files/stopwatch.h"
 #include "src/files/trouble.h"
@@ -61,6 +60,26 @@ Status copy(Scope& scope, Arena& arena, const Array<char>& content, std::string_
     View<char> kept;
     LDM_NEED(scope, arena.copy(content.data(), content.size(), kept));
     out = {kept.data, kept.size};
+    return Status();
+}
+
+std::uint64_t count_values(const TensorInfo& tensor) {
+    return tensor.bytes / static_cast<std::uint64_t>(find_dtype(tensor.dtype)->bytes);
+}
+
+// Sum up the shared tensors whose place own ones take: "to_k.weight" for "to_k.weight/int8".
+Status count_replaced(Scope& scope, View<TensorInfo> own, View<TensorInfo> shared, Weights& out) {
+    Array<std::string_view> names(scope.memory);
+    for (const TensorInfo& each : own) {
+        std::size_t end = each.name.rfind('/');
+        if (end != std::string_view::npos) LDM_NEED(scope, names.push(each.name.substr(0, end)));
+    }
+    std::sort(names.begin(), names.end());
+    for (const TensorInfo& each : shared) {
+        if (!std::binary_search(names.begin(), names.end(), each.name)) continue;
+        out.values += count_values(each);
+        out.bytes += each.bytes;
+    }
     return Status();
 }
 
@@ -146,9 +165,15 @@ Status Package::check_data(Scope& scope, const Component& component) {
     }
     std::sort(data.begin(), data.end());
     data.shrink(static_cast<std::size_t>(std::unique(data.begin(), data.end()) - data.begin()));
+    if (data.empty()) return Status();
+    Arena scratch(scope.memory);
+    SafetensorsHeader shared, own;
+    LDM_TRY(read_data_header(scope, component.weights, scratch, shared));
     for (std::string_view file : data) {
-        DataFile its{file, {}};
+        DataFile its{file, {}, {}};
         LDM_TRY(check_weights(scope, file, its.weights));
+        LDM_TRY(read_data_header(scope, file, scratch, own));
+        LDM_TRY(count_replaced(scope, own.tensors, shared.tensors, its.replaced));
         LDM_NEED(scope, data_.push(its));
     }
     return Status();
@@ -157,36 +182,43 @@ Status Package::check_data(Scope& scope, const Component& component) {
 Weights Package::weights(std::string_view component, const Artefact& artefact) const {
     if (!is_integer(artefact.precision)) return weights(component);
     const Component& its = *manifest_.components.find(component);
-    Weights sum;
+    const Weights& shared = weights(component);
+    Weights sum, replaced;
+    bool shares = false;
     for (std::size_t place = 1; place < artefact.files.size; ++place) {
-        std::string_view name = artefact.files[place];
-        if (name == its.weights) {
-            sum.values += weights(component).values;
-            sum.bytes += weights(component).bytes;
-            continue;
-        }
+        shares |= artefact.files[place] == its.weights;
         for (const DataFile& own : data_) {
-            if (own.name != name) continue;
+            if (own.name != artefact.files[place]) continue;
             sum.values += own.weights.bytes / sizeof(float);
             sum.bytes += own.weights.bytes;
+            replaced.values += own.replaced.values;
+            replaced.bytes += own.replaced.bytes;
         }
+    }
+    if (shares) {
+        sum.values += shared.values - std::min(shared.values, replaced.values);
+        sum.bytes += shared.bytes - std::min(shared.bytes, replaced.bytes);
     }
     return sum;
 }
 
-Status Package::check_weights(Scope& scope, std::string_view name, Weights& out) {
+Status Package::read_data_header(Scope& scope, std::string_view name, Arena& scratch, SafetensorsHeader& out) {
     Array<char> start(scope.memory);
     std::uint64_t size = 0;
     LDM_TRY(folder_.size(scope, name, size));
     LDM_TRY(folder_.read_start(scope, name, lfs_stub_bytes, start));
     std::uint64_t needed = header_bytes(bytes_of(start), size);
     if (needed > start.size()) LDM_TRY(folder_.read_start(scope, name, static_cast<std::size_t>(needed), start));
+    return read_header(scope, scratch, bytes_of(start), size, folder_.place_of(name).view(), out);
+}
+
+Status Package::check_weights(Scope& scope, std::string_view name, Weights& out) {
     Arena scratch(scope.memory);
     SafetensorsHeader header;
-    LDM_TRY(read_header(scope, scratch, bytes_of(start), size, folder_.place_of(name).view(), header));
+    LDM_TRY(read_data_header(scope, name, scratch, header));
     for (const TensorInfo& tensor : header.tensors) {
         const Dtype& dtype = *find_dtype(tensor.dtype);
-        std::uint64_t values = tensor.bytes / static_cast<std::uint64_t>(dtype.bytes);
+        std::uint64_t values = count_values(tensor);
         out.values += values;
         Weights::OfType* type = out.types;
         while (!type->dtype.empty() && type->dtype != dtype.name) ++type;

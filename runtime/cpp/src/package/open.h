@@ -57,7 +57,7 @@ public:
         return weights_[manifest_.components.place_of(component)];
     }
     // Of one of its graphs, without their types: of data of its own in integers, as many values of float32 as take the
-    // same bytes.
+    // same bytes; shared ones whose place it takes do not count.
     Weights weights(std::string_view component, const Artefact& artefact) const;
     std::string_view identity() const { return identity_.view(); }  // SHA-256 of manifest.json, in hexadecimal
 
@@ -66,6 +66,7 @@ private:
     struct DataFile {
         std::string_view name;
         Weights weights;
+        Weights replaced;  // of the component's, whose place it takes: "to_k.weight" of "to_k.weight/int8"
     };
 
     Status open_checked(Scope& scope, std::string_view path, Check check);
@@ -74,6 +75,7 @@ private:
     Status check_components(Scope& scope);
     Status check_weights(Scope& scope, std::string_view name, Weights& out);
     Status check_data(Scope& scope, const Component& component);
+    Status read_data_header(Scope& scope, std::string_view name, Arena& scratch, SafetensorsHeader& out);
     Status check_graph(Scope& scope, const Artefact& artefact);
     Status check_vocabulary(Scope& scope, const TextRole& text);
     std::uint64_t bytes_of_files() const;

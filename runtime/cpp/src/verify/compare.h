@@ -3,6 +3,8 @@
 #ifndef LDM_VERIFY_COMPARE_H
 #define LDM_VERIFY_COMPARE_H
 
+#include <optional>
+
 #include "core/status.h"
 #include "src/engines/engine.h"
 #include "src/verify/reference.h"
@@ -20,8 +22,9 @@ struct Tolerance {
 // That of float32: the loosest, of which each case and each sampling run has its own.
 Tolerance exact_tolerance();
 
-// That of an artefact's precision if it makes it lossy; null: the reference's own holds.
-const Tolerance* lossy_tolerance(const Artefact& artefact);
+// That of a lossy artefact: that of its precision, and no more than was recorded of it allows. None: the reference's own
+// holds.
+std::optional<Tolerance> lossy_tolerance(const Artefact& artefact);
 
 // Run every case of a component and judge it output by output.
 Status compare_cases(Scope& scope, Arena& arena, const engines::Engine& engine, Reference& reference,

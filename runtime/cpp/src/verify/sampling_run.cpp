@@ -49,8 +49,8 @@ public:
     void lower_floors(SamplingRun& run) const {
         double latents = run.latents_floor, image = run.image_floor;
         for (std::string_view each : used_) {
-            const Tolerance* lossy = lossy_tolerance(components_.artefact_of(each));
-            if (lossy == nullptr) continue;
+            std::optional<Tolerance> lossy = lossy_tolerance(components_.artefact_of(each));
+            if (!lossy) continue;
             latents = std::min(latents, lossy->latents_floor);
             image = std::min(image, lossy->image_floor);
         }

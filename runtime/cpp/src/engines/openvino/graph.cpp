@@ -1,5 +1,8 @@
 #include "src/engines/openvino/graph.h"
 
+#include <algorithm>
+#include <atomic>
+
 #include "core/codes.h"
 #include "src/engines/choice.h"
 #include "src/engines/openvino/places.h"
@@ -67,13 +70,36 @@ Status list_properties(Scope& scope, const GraphSettings& settings, const Artefa
     return Status();
 }
 
+// The input of the text where a graph is all of a denoiser; "" of others.
+std::string_view context_of(const DenoiserRole& role, std::string_view component, const Tensors& inputs) {
+    bool is_denoiser = component == role.component && inputs.find(role.sample) != nullptr &&
+                       inputs.find(role.timestep) != nullptr && inputs.find(role.context) != nullptr;
+    return is_denoiser ? role.context : std::string_view();
+}
+
+// Write a tensor (B, 1, ...) again with its one token twice, (B, 2, ...), in `data`.
+Status repeat_token(Scope& scope, ldm_plugin_tensor& tensor, Array<char>& data) {
+    auto rows = static_cast<std::size_t>(tensor.shape[0]);
+    std::size_t row_bytes = rows == 0 ? 0 : tensor.bytes / rows;
+    LDM_NEED(scope, data.reserve(2 * tensor.bytes));
+    for (std::size_t row = 0; row < rows; ++row) {
+        const char* token = static_cast<const char*>(tensor.data) + row * row_bytes;
+        LDM_NEED(scope, data.append(token, row_bytes) && data.append(token, row_bytes));
+    }
+    tensor.shape[1] = 2;
+    tensor.data = data.data();
+    tensor.bytes = data.size();
+    return Status();
+}
+
 class Graph {
 public:
     Graph(Allocator& memory, const Plugin& plugin, const package::Package& package, std::string_view component,
           const Artefact& artefact)
         : memory_(&memory), plugin_(plugin.functions()), package_(package), arena_(memory),
           contract_(package.manifest().contract),
-          promised_(engines::promised(package.manifest(), component, artefact)), artefact_(artefact) {}
+          promised_(engines::promised(package.manifest(), component, artefact)), artefact_(artefact),
+          context_(context_of(contract_.denoiser, component, promised_.inputs)) {}
     ~Graph() {
         if (graph_ != nullptr) plugin_.close(graph_);
     }
@@ -89,6 +115,7 @@ public:
 private:
     Status load(Scope& scope, const GraphSettings& settings);
     Status failed(Scope& scope, std::int32_t status, std::string_view what, const Said& said);
+    Status prime(Scope& scope, View<ldm_plugin_tensor> inputs);
     Status read_ports(Scope& scope, bool are_outputs, View<TensorSpec>& out);
     Status read_port(Scope& scope, const ldm_plugin_port& port, TensorSpec& out);
 
@@ -99,6 +126,8 @@ private:
     const Contract& contract_;
     const ComponentContract& promised_;
     const Artefact& artefact_;
+    std::string_view context_;  // the input of a denoiser's text, (B, T, D); "" of other graphs
+    std::atomic<bool> is_primed_{false};
     files::Path path_;
     void* graph_ = nullptr;  // the plugin's
     View<TensorSpec> inputs_, outputs_;
@@ -200,6 +229,21 @@ std::int32_t keep(void* results, const ldm_plugin_tensor* output) {
     return static_cast<Results*>(results)->add(tensor) ? 0 : 1;
 }
 
+// OpenVINO 2026.4 compiles operators for the shapes that come first, and where these have a text of a single token it
+// gives wrong numbers for all others that come later. So two tokens come first.
+Status Graph::prime(Scope& scope, View<ldm_plugin_tensor> inputs) {
+    Array<ldm_plugin_tensor> longer(scope.memory);
+    Array<char> data(scope.memory);
+    LDM_NEED(scope, longer.append(inputs));
+    auto* text = std::find_if(longer.begin(), longer.end(), [&](const auto& each) { return context_ == each.name; });
+    if (text == longer.end() || text->shape[1] != 1) return Status();
+    LDM_TRY(repeat_token(scope, *text, data));
+    Said said;
+    auto drop = [](void*, const ldm_plugin_tensor*) -> std::int32_t { return 0; };
+    std::int32_t status = plugin_.run(graph_, longer.data(), longer.size(), drop, nullptr, said.place());
+    return status == LDM_PLUGIN_OK ? Status() : failed(scope, status, "failed in", said);
+}
+
 // Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
 Status Graph::run(Scope& scope, View<Tensor> feeds, Results& out) {
     out.clear();
@@ -207,9 +251,12 @@ Status Graph::run(Scope& scope, View<Tensor> feeds, Results& out) {
     Array<ldm_plugin_tensor> inputs(scope.memory);
     LDM_TRY(engines::check_feeds(scope, path_.view(), promised_.inputs, contract_, feeds, sizes));
     for (const Tensor& feed : feeds) LDM_NEED(scope, inputs.push(fed(feed)));
+    bool is_first = !context_.empty() && !is_primed_;
+    if (is_first) LDM_TRY(prime(scope, inputs.view()));
     Said said;
     std::int32_t status = plugin_.run(graph_, inputs.data(), inputs.size(), keep, &out, said.place());
     if (status != LDM_PLUGIN_OK) return failed(scope, status, "failed in", said);
+    if (is_first) is_primed_ = true;  // only now: another thread may have a text of one token meanwhile
     return engines::check_results(scope, path_.view(), promised_.outputs, sizes.view(), out);
 }
 
