@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ldm_export.lossy import int8, make, measure
+from ldm_export.lossy import make, measure
 from ldm_export.lossy.bf16 import missing_bf16
 from ldm_export.lossy.prompts import OWN, Prompts
 from ldm_export.package.write import write_manifest
@@ -29,12 +29,9 @@ def here(function: Callable[..., Any], *args: Any, progress: Any = None, **kwarg
 
 def hasten(patch: pytest.MonkeyPatch) -> None:
     """Let variants be made in this process, and measured over few steps."""
-    for module in (make, int8):
-        patch.setattr(module, "run_isolated", here)
+    patch.setattr(make, "run_isolated", here)
     setting = measure.setting_of
-    shorter = lambda *args: replace(setting(*args), steps=STEPS)  # noqa: E731
-    for module in (measure, int8):
-        patch.setattr(module, "setting_of", shorter)
+    patch.setattr(measure, "setting_of", lambda *args: replace(setting(*args), steps=STEPS))
 
 
 def methods_here() -> tuple[str, ...]:
