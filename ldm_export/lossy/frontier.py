@@ -78,7 +78,7 @@ def draw(rows: Sequence[Row]) -> Image.Image:
     points = [
         FrontierPoint(row.configuration, row.seconds, None if row.is_exact else row.psnr, row.file_bytes, row in best)
         for row in rows
-        if row.seconds is not None and (row.is_exact or row.psnr is not None)
+        if row.seconds is not None and (row.is_exact or (row.psnr, row.ssim) != (None, None))
     ]
     return draw_frontier(points, "seconds for an image")
 

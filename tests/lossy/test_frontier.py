@@ -75,6 +75,14 @@ def test_the_plot_has_a_point_for_every_configuration_that_was_measured():
 
 
 @pytest.mark.slow
+def test_a_lossy_one_that_drew_equal_images_is_in_the_plot_beside_the_exact_ones():
+    equal = Row("steps", False, 0.45, psnr=None, ssim=1.0)
+    exact = places([AUTO, EXACT, Row("exact, c", True, 0.45)], GREY)
+    np.testing.assert_array_equal(places([AUTO, EXACT, equal], GREY), exact)
+    assert exact.size > 0 and places([AUTO, EXACT, Row("unknown", False, 0.45)], GREY).size == 0
+
+
+@pytest.mark.slow
 def test_a_slower_one_lies_to_the_right_and_a_worse_one_below():
     early, late = (
         places([AUTO, EXACT, BF16, Row("a", False, time, psnr=30.0, ssim=0.9)], GREY) for time in (0.32, 0.38)
