@@ -162,7 +162,11 @@ def _kept(folder: Path, before: Manifest, made: Manifest, variants: Sequence[Var
         if path not in records:
             path.unlink()
     files = {name: entry for name, entry in made.files.items() if name not in dropped}
-    return with_files(folder, replace(made, components=components, files=files, variants=tuple(variants)))
+    kept = with_files(folder, replace(made, components=components, files=files, variants=tuple(variants)))
+    # The proof of what is exact stays: the same artefacts draw without a budget, from the same files.
+    assert all(kept.pickable(name) == before.pickable(name) for name in components)
+    assert before.files.items() <= kept.files.items()
+    return kept
 
 
 def _with_differences(made: Manifest, measured: Sequence[Variant]) -> Manifest:

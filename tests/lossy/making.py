@@ -13,9 +13,10 @@ from ldm_export.lossy.bf16 import missing_bf16
 from ldm_export.lossy.prompts import OWN, Prompts
 from ldm_export.package.write import write_manifest
 from ldm_export.process.isolate import Outcome
-from ldm_export.verify.gate import prove_package
+from ldm_export.verify.gate import prove_variants
+from ldm_export.verify.report import recorded
 from ldm_runtime.budget import read_budget
-from ldm_runtime.package.open import read_manifest
+from ldm_runtime.package.open import Package, read_manifest
 
 FEW = Prompts(OWN.calibration[:1], OWN.held_out[:2])
 STEPS = 3
@@ -46,5 +47,6 @@ def make_varied(proven: Path, package: Path) -> Path:
         hasten(patch)
         made = make.make_variants(package, manifest, read_budget("psnr=12"), methods_here(), FEW, lambda text: None)
     write_manifest(package, made.manifest)
-    assert prove_package(package, made.manifest).passed
+    proven = recorded(Package(package, made.manifest, "", "size"))
+    assert prove_variants(package, made.manifest, proven=proven).passed
     return package
