@@ -2,14 +2,13 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from PIL import Image
 
 from ldm_export.plots import FrontierPoint, draw_frontier
-from ldm_export.tables import markdown_table, text_table
+from ldm_export.tables import text_table
 
 _HEAD = ("configuration", "s", "of the default", "load, s", "peak, MB", "files, MB", "relative RMS", "PSNR, dB", "SSIM")
 _ALIGN = "<" + ">" * (len(_HEAD) - 1)
@@ -48,17 +47,6 @@ def table(rows: Sequence[Row]) -> str:
     """Render the rows for a terminal. What is on the frontier has a star, what was not measured its reason below."""
     lines = text_table(("", *_HEAD), _cells(rows), "<" + _ALIGN)
     return "\n".join([*lines, *(f"  {row.configuration}: {row.trouble}" for row in rows if row.trouble is not None)])
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """Render the rows as a Markdown table."""
-    return markdown_table(("", *_HEAD), _cells(rows), "<" + _ALIGN)
-
-
-def to_json(rows: Sequence[Row]) -> str:
-    """Return the rows as JSON, with what is on the frontier."""
-    best = best_rows(rows)
-    return json.dumps([{**asdict(row), "is_best": row in best} for row in rows], indent=1, allow_nan=False) + "\n"
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -129,19 +129,19 @@ class _Search:
         for name, attempt in ((self.decoder, self._decoded), (self.denoiser, self._drawn)):
             component = self.components[name]
 
-            def tried(count: int, attempt: Any = attempt, component: _Component = component) -> tuple[bool, RunError]:
+            def holds(count: int, attempt: Any = attempt, component: _Component = component) -> bool:
                 kept = _kept(component, count)
-                found, holds = attempt(form, {**keeps, component.name: kept})
+                found, margin = attempt(form, {**keeps, component.name: kept})
                 how = f"with {len(kept)} of {component.layers} layers in float32"
                 self.trials.say(f"{form.artefact}: {component.name} {how}: {in_words(found)}")
-                return holds, found
+                return self.trials.is_within(found, margin)
 
-            keeps[name] = _kept(component, fewest_kept(len(component.groups), tried).kept)
+            keeps[name] = _kept(component, fewest_kept(len(component.groups), holds))
         total = sum(component.layers for component in self.components.values())
         return keeps, f"with {sum(map(len, keeps.values()))} of {total} layers in float32"
 
-    def _decoded(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, bool]:
-        """Decode the latents of the exact runs; return the error and whether it is within the budget."""
+    def _decoded(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, float]:
+        """Decode the latents of the exact runs; return the error, and the margin that it is to leave."""
         manifest = self._trial(form, {self.decoder: keeps[self.decoder]})
         package = Package(self.order.folder, manifest, "", "size")
         engine = open_way(proving_engines(), package, self.decoder, _way(form)).engine
@@ -151,13 +151,12 @@ class _Search:
         finally:
             engine.close()
         found = compare_runs(self.order.exact, replace(self.order.exact, images=images))
-        return found, self.trials.is_within(found, DECODER_MARGIN + MARGIN)
+        return found, DECODER_MARGIN + MARGIN
 
-    def _drawn(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, bool]:
-        """Draw whole images; return the error and whether it is within the budget."""
+    def _drawn(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, float]:
+        """Draw whole images; return likewise."""
         draft = Draft(form.artefact, ("int8",), dict.fromkeys(keeps, _way(form)), WHOLE_RUN)
-        found = self.trials.drawn(draft, self._trial(form, keeps))
-        return found, self.trials.is_within(found)
+        return self.trials.drawn(draft, self._trial(form, keeps)), MARGIN
 
     def _trial(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> Manifest:
         """Write graphs, and return the manifest with them."""

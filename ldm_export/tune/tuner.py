@@ -82,12 +82,11 @@ def tune_package(
     )
     package.confirm()  # the processes opened the files anew
     profile = _profile(package, here, size, timed)
-    is_written = not is_undecided(timed)  # one of before may have been decided
-    if is_written:
-        with atomic_file(place) as temporary:
-            temporary.write_text(json.dumps(strict_json.plain(profile), indent=1) + "\n", encoding="utf-8")
-    notices = left_out if is_written else (*left_out, _TOO_SHORT)
-    return _report(package, profile, timed, minutes, str(place) if is_written else None, notices)
+    if is_undecided(timed):  # a profile of before may rest on more
+        return _report(package, profile, timed, minutes, None, (*left_out, _TOO_SHORT))
+    with atomic_file(place) as temporary:
+        temporary.write_text(json.dumps(strict_json.plain(profile), indent=1) + "\n", encoding="utf-8")
+    return _report(package, profile, timed, minutes, str(place), left_out)
 
 
 def _report(
