@@ -170,11 +170,15 @@ def _kept(folder: Path, before: Manifest, made: Manifest, variants: Sequence[Var
 
 
 def _with_differences(made: Manifest, measured: Sequence[Variant]) -> Manifest:
-    """Note in lossy artefacts the difference that was measured of them, by themselves if they were."""
+    """Note in lossy artefacts the difference that was measured of them, by themselves if they were.
+
+    What reads deep features makes, in one evaluation, what the graph that keeps them makes: it has the same.
+    """
     found: dict[tuple[str, str], Difference] = {}
     for variant in sorted(measured, key=lambda each: -len(each.methods)):
-        for name, way in variant.ways.items():
-            found[name, way.artefact] = variant.error.components[name]
+        for name in variant.ways:
+            for artefact in variant.artefacts_of(name, _denoiser(made)):
+                found[name, artefact] = variant.error.components[name]
     components = {
         name: replace(
             component,

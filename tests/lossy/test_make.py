@@ -21,7 +21,7 @@ from ldm_runtime.errors import EngineUnavailable, NonFiniteError, PackageError
 from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import read_manifest
-from ldm_runtime.package.variants import WHOLE_RUN, Way
+from ldm_runtime.package.variants import WHOLE_RUN, Caching, Way
 from tests.runtime import tiny_package
 
 
@@ -116,6 +116,23 @@ def test_what_is_within_the_budget_is_kept_and_nothing_of_the_rest(package_copy:
         ("lossy: measuring good", 0.0, 0),
         ("lossy: measuring bad", 0.0, 0),
     ]
+
+
+def test_every_lossy_graph_has_the_difference_that_was_measured(manifest: Manifest) -> None:
+    """That which reads deep features, too: it is in no way of its variant."""
+    nothing, plain, cached = Difference(0.0, 0.0), Difference(0.03, 0.2), Difference(0.04, 0.3)
+    names = ("int8", "int8-deep-1", "int8-shallow-1")
+    lossy = [Artefact(name, "onnx", (f"unet/{name}.onnx",), "any", "int8", "lossy", nothing) for name in names]
+    unet = manifest.components["unet"]
+    components = {**manifest.components, "unet": replace(unet, artefacts=(*unet.artefacts, *lossy))}
+    run = replace(WHOLE_RUN, caching=Caching(2, "int8-deep-1", "int8-shallow-1"))
+    drafts = [draft("int8"), Draft("int8-cached", ("int8", "caching"), {"unet": Way("ort", names[1], "int8", ())}, run)]
+    measured = [
+        replace(variant, error=replace(variant.error, components={"unet": found}))
+        for variant, found in zip(map(provisional, drafts), (plain, cached), strict=True)
+    ]
+    noted = make._with_differences(replace(manifest, components=components), measured).components["unet"].artefacts
+    assert noted[:-3] == unet.artefacts and [each.difference for each in noted[-3:]] == [plain, cached, cached]
 
 
 @pytest.mark.usefixtures("methods", "reached")
