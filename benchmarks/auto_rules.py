@@ -5,6 +5,7 @@ does nothing else.
 """
 
 import datetime
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,6 @@ from ldm_export.tune.candidates import EXACT, Candidate  # noqa: E402
 from ldm_export.tune.measure import DENOISER, measure  # noqa: E402
 from ldm_export.tune.race import Timing  # noqa: E402
 from ldm_runtime.engines.openvino_rule import LEAST_COPIES, LEAST_STEPS, LEAST_UNIT, LEAST_WEIGHTS  # noqa: E402
-from ldm_runtime.engines.units import cpu_units, describe_units  # noqa: E402
 from ldm_runtime.package.open import open_package  # noqa: E402
 from ldm_runtime.package.safetensors import read_header  # noqa: E402
 
@@ -103,16 +103,8 @@ def measured(path: Path, rounds: int) -> Result:
             click.echo(f"round {index + 1} of {rounds}, {package.manifest.name}, {engine}", err=True)
             engines = {**dict.fromkeys(contract.components, "ort"), denoiser: engine}
             timings[engine].append(measure(path, size, Candidate(EXACT, engines, None)))
-    weights = sum(count(tensor.shape) for tensor in tensors)
+    weights = sum(math.prod(tensor.shape) for tensor in tensors)
     return Result(package.manifest.name, weights, size, contract.defaults.steps, timings)
-
-
-def count(shape: Sequence[int]) -> int:
-    """Return the number of values of a shape."""
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def page(results: Sequence[Result], rounds: int) -> str:
@@ -126,7 +118,7 @@ def page(results: Sequence[Result], rounds: int) -> str:
     align = "<" + ">" * (len(HEAD) - 1)
     return (
         "# What `--engine auto` rests on\n\n"
-        f"Written by `benchmarks/auto_rules.py`. {machine()}, {describe_units(cpu_units())}, {when}, medians of "
+        f"Written by `benchmarks/auto_rules.py`. {machine()}, {when}, medians of "
         f"{rounds} rounds in turns. A step is a sampling step with guidance, the start is the time until images are "
         "drawn at full speed, and the peak that of the whole process; all but the denoiser is run by ONNX Runtime.\n\n"
         f"{markdown_table(HEAD, [each.cells() for each in results], align)}\n\n"

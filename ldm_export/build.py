@@ -35,7 +35,7 @@ from ldm_export.tables import text_table
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
 from ldm_export.verify import reference
-from ldm_export.verify.gate import prove_package, proving_engines
+from ldm_export.verify.gate import prove_package, prove_variants, proving_engines
 from ldm_export.verify.proven_contract import changes
 from ldm_export.verify.reference import write_reference
 from ldm_export.verify.report import Report, recorded
@@ -62,7 +62,7 @@ class BuildReport:
 
     stages: list[StageCost] = field(default_factory=list)
     passes: list[tuple[str, PassReport]] = field(default_factory=list)  # graph file, what one pass did to it
-    proofs: list[Report] = field(default_factory=list)  # of ONNX Runtime, then of every other engine that runs here
+    proofs: list[Report] = field(default_factory=list)  # of ONNX Runtime and variants, then of other engines that run
     variants: list[Variant] = field(default_factory=list)  # within the budget
 
     def table(self) -> str:
@@ -330,11 +330,14 @@ def _make_variants(
     report: BuildReport,
     say: Progress,
 ) -> Manifest:
-    """Make what is within the budget, and prove the package once more, with its variants."""
+    """Make what is within the budget, and add its proof to that of what is exact."""
     made = make_variants(folder, manifest, recipe.parsed_budget, methods, prompts, say)
     report.stages += made.stages
     report.variants += made.kept
-    _prove_with(AUTO, folder, made.manifest, report, say)
+    outcome = run_isolated(prove_variants, folder, made.manifest, proven=report.proofs[0], progress=say)
+    report.stages.append(outcome.stage("verify variants"))
+    report.proofs[0] = outcome.value
+    _require_passed(outcome.value)
     return made.manifest
 
 
@@ -343,11 +346,15 @@ def _prove_with(engine: str, folder: Path, manifest: Manifest, report: BuildRepo
     proof: Report = outcome.value
     report.stages.append(outcome.stage("verify" if engine == AUTO else f"verify with {engine}"))
     report.proofs.append(proof)
+    _require_passed(proof)
+    return proof
+
+
+def _require_passed(proof: Report) -> None:
     if not proof.passed:
         raise VerificationError(
             f"what was built is not equal to the checkpoint, so no package is left: {proof.first_failure}"
         )
-    return proof
 
 
 def _prove_target(engine: str | None, folder: Path, manifest: Manifest, report: BuildReport, say: Progress) -> None:

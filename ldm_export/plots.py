@@ -181,13 +181,13 @@ class FrontierPoint:
 
 
 def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
-    """Draw time and PSNR of at least one configuration, the exact ones along the top, 720 pixels wide.
+    """Draw time and PSNR of at least one configuration, those with equal images along the top, 720 pixels wide.
 
     The area of a point is the size of its files. The first one and those on the frontier have a number and below the
     plot a name, the others are grey. The frontier is a line of steps: the best that there is in a time.
     """
     known = [point.psnr for point in points if point.psnr is not None]
-    top = 5.0 * math.ceil(max(known, default=35.0) / 5.0 + 1.0)  # where the exact ones are, in dB
+    top = 5.0 * math.ceil(max(known, default=35.0) / 5.0 + 1.0)  # where equal images are, in dB
     named = [point for place, point in enumerate(points) if place == 0 or point.is_best]
     largest = max((point.file_bytes or 0 for point in points), default=0)
     with _figure(7.2, 3.2 + 0.18 * math.ceil(len(named) / 2)) as figure:
@@ -208,7 +208,7 @@ def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
         lowest = 5.0 * math.floor(min(known, default=top) / 5.0)
         step = 5.0 * math.ceil((top - lowest) / 40.0) or 5.0
         ticks = np.arange(lowest, top - 1.0, step)
-        axes.set_yticks([*ticks, top], [*(f"{tick:g}" for tick in ticks), "exact"])
+        axes.set_yticks([*ticks, top], [*(f"{tick:g}" for tick in ticks), "equal"])
         axes.set_ylim(lowest - 0.08 * (top - lowest + 5.0), top + 0.15 * (top - lowest + 5.0))
         axes.set_xlabel(x_label)
         axes.set_ylabel("PSNR of the worst image, dB")

@@ -1,5 +1,6 @@
 """The whole chain from a checkpoint to an image (examples/train_build_run.sh trains it first), and builds that stop."""
 
+import json
 import os
 import re
 import shutil
@@ -85,6 +86,11 @@ def test_a_build_within_a_budget_has_variants_with_their_error(tiny_build, tmp_p
         "report.json",
         "report.html",
     }
+    exact, whole = (
+        json.loads((package / "verify" / name).read_text()) for name in ("report.json", "variants/report.json")
+    )
+    assert whole["cases"] == exact["cases"] and [each["name"] for each in whole["variants"]] == ["int8"]
+    assert built.count("verify variants") == 1 and "lossy: making int8" in built
     kept = {each.name: len(each.kept) for each in manifest.components["unet"].artefacts}
     assert kept["int8"] > 0 and variant.bytes < (package / "unet" / "model.safetensors").stat().st_size
     require_package(package)

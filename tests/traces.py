@@ -47,7 +47,7 @@ def about_trace(spec: ComponentSpec, model: type[nn.Module], config: object) -> 
     return (spec.name, code, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
 
 
-PROOF = (builds.write_reference, builds.prove_package)  # the stages that prove what was exported
+PROOF = (builds.write_reference, builds.prove_package, builds.prove_variants)  # the stages that prove what was exported
 
 
 def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch, here: tuple[Any, ...] = PROOF) -> None:

@@ -63,6 +63,6 @@ def tune(
         size=read_size(size),
         progress=stage_printer(),
     )
+    show_report(report, as_json)  # first: it took minutes, and the disk may be full
     if out is not None:
         write_results(report, out, force=force)
-    show_report(report, as_json)

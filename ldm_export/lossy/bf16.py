@@ -5,7 +5,7 @@ from ldm_runtime.engines.choice import artefact_for
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.variants import VariantRun, Way
+from ldm_runtime.package.variants import WHOLE_RUN, Way
 
 ENGINE = "openvino"
 _UNITS = ("avx512_bf16", "amx_bf16")  # one of them
@@ -17,13 +17,16 @@ def missing_bf16() -> str | None:
     return kind.missing() or kind.missing_for("bf16")
 
 
-def make_bf16(order: Order, say: Progress) -> Made:
+def units_of_bf16() -> tuple[str, ...]:
+    """Return the unit of this CPU that a way in bfloat16 cannot do without."""
+    return tuple(unit for unit in _UNITS if unit in cpu_units())[:1]
+
+
+def make_bf16(order: Order, *, progress: Progress) -> Made:
     """Make no file: what is lossy is how the graphs are computed."""
     package, contract = Package(order.folder, order.manifest, "", "size"), order.manifest.contract
-    units = tuple(unit for unit in _UNITS if unit in cpu_units())[:1]
     ways = {
-        name: Way(ENGINE, artefact_for(ENGINE, package, name).name, "bf16", units)
+        name: Way(ENGINE, artefact_for(ENGINE, package, name).name, "bf16", units_of_bf16())
         for name in (contract.denoiser.component, contract.codec.decoder.component)
     }
-    run = VariantRun(caching=None, guidance_until=1.0, steps=None, sampler=None)
-    return Made([Draft("bf16", ("bf16",), ways, run)])
+    return Made([Draft("bf16", ("bf16",), ways, WHOLE_RUN)])

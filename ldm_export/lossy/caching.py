@@ -16,7 +16,6 @@ from ldm_export.lossy.trials import Trials, named
 from ldm_export.lossy.work import multiply_accumulates
 from ldm_export.optimise.cut_at import cut_depths, deep_and_shallow
 from ldm_export.package.write import with_artefacts
-from ldm_export.process.isolate import run_isolated
 from ldm_runtime.engines.choice import artefact_for, artefact_named
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Contract, Manifest
@@ -40,26 +39,19 @@ class Cut:
         return Caching(interval, self.deep.name, self.shallow.name)
 
 
-def make_caching(order: Order, say: Progress) -> Made:
-    """Cut the denoiser and search a schedule, in a process of its own.
+def make_caching(order: Order, *, progress: Progress) -> Made:
+    """Write graphs into the package's folder, and return a draft of each way to draw that caching makes cheaper.
+
+    The depth is chosen for exact graphs. Other ways are cut there too, and are kept for as many rows as they can be.
+    Where no schedule holds the budget, the mildest is the draft, so that its error is said.
 
     Raises:
         ExportError: there is nothing to cut at.
         LdmError: the package cannot be drawn with.
     """
-    made: Made = run_isolated(cache_package, order, progress=say).value
-    return made
-
-
-def cache_package(order: Order, *, progress: Progress) -> Made:
-    """Write graphs into the package's folder, and return a draft of each way to draw that caching makes cheaper.
-
-    The depth is chosen for exact graphs. Other ways are cut there too, and are kept for as many rows as they can be.
-    Where no schedule holds the budget, the mildest is the draft, so that its error is said.
-    """
     package, denoiser = Package(order.folder, order.manifest, "", "size"), order.manifest.contract.denoiser.component
     shares = shallow_shares(order.folder, order.manifest)
-    trials = Trials.begun(order, progress)
+    trials = Trials(order, progress)
     base, *others = trials.bases()
     exact = replace(
         base, ways={denoiser: Way(EXACT_ENGINE, artefact_for(EXACT_ENGINE, package, denoiser).name, "fp32", ())}

@@ -2,14 +2,13 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from PIL import Image
 
 from ldm_export.plots import FrontierPoint, draw_frontier
-from ldm_export.tables import markdown_table, text_table
+from ldm_export.tables import text_table
 
 _HEAD = ("configuration", "s", "of the default", "load, s", "peak, MB", "files, MB", "relative RMS", "PSNR, dB", "SSIM")
 _ALIGN = "<" + ">" * (len(_HEAD) - 1)
@@ -50,17 +49,6 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *(f"  {row.configuration}: {row.trouble}" for row in rows if row.trouble is not None)])
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Render the rows as a Markdown table."""
-    return markdown_table(("", *_HEAD), _cells(rows), "<" + _ALIGN)
-
-
-def to_json(rows: Sequence[Row]) -> str:
-    """Return the rows as JSON, with what is on the frontier."""
-    best = best_rows(rows)
-    return json.dumps([{**asdict(row), "is_best": row in best} for row in rows], indent=1, allow_nan=False) + "\n"
-
-
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV with a head; what is not known is empty."""
     best, text = best_rows(rows), io.StringIO()
@@ -78,7 +66,7 @@ def draw(rows: Sequence[Row]) -> Image.Image:
     points = [
         FrontierPoint(row.configuration, row.seconds, None if row.is_exact else row.psnr, row.file_bytes, row in best)
         for row in rows
-        if row.seconds is not None and (row.is_exact or row.psnr is not None)
+        if row.seconds is not None and (row.is_exact or (row.psnr, row.ssim) != (None, None))
     ]
     return draw_frontier(points, "seconds for an image")
 

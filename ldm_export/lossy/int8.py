@@ -12,37 +12,32 @@ from typing import Any
 import numpy as np
 
 from ldm_export.export.graph_file import read_graph
+from ldm_export.lossy.bf16 import units_of_bf16
 from ldm_export.lossy.calibrate import Feeds, collect_ranges, record_runs
 from ldm_export.lossy.layers import exposed, quantisable
-from ldm_export.lossy.measure import Runs, Setting, compare_runs, denoiser_weights, draw, provisional, setting_of
+from ldm_export.lossy.measure import RunError, compare_runs
 from ldm_export.lossy.method import Draft, Made, Order, Progress
-from ldm_export.lossy.prompts import CALIBRATION_SEED
 from ldm_export.lossy.quantise import Scheme, quantise
 from ldm_export.lossy.ranges import ValueRange
 from ldm_export.lossy.sensitivity import Group, fewest_kept, rank_groups
 from ldm_export.lossy.store import Quantised, store
+from ldm_export.lossy.trials import MARGIN, Trials, in_words
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
 from ldm_export.optimise.pipeline import Pass, run_passes
 from ldm_export.optimise.remove_unused import remove_unused
 from ldm_export.package.write import with_artefacts
-from ldm_export.process.isolate import run_isolated
 from ldm_export.verify.gate import proving_engines
 from ldm_export.verify.images import to_bytes
-from ldm_export.verify.run_size import is_large
-from ldm_runtime.budget import Budget
 from ldm_runtime.engines.choice import open_way
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.variants import VariantRun, Way
+from ldm_runtime.package.variants import WHOLE_RUN, Way
 
-CALIBRATED, CALIBRATED_LARGE = 8, 4  # prompts; of a large denoiser fewer
-# The decoder may have a quarter of the error. What is decided on few prompts is to hold for the worst of others.
-DECODER_MARGIN, PROMPTS_MARGIN = 6.0, 2.0  # dB
-NO_RUN = VariantRun(caching=None, guidance_until=1.0, steps=None, sampler=None)
+DATA = "model.int8.safetensors"  # of all forms of a component
+DECODER_MARGIN = 6.0  # dB: the decoder may have a quarter of the error
 
 
 @dataclass(frozen=True)
@@ -75,14 +70,11 @@ class _Component:
     layers: int  # that could be quantised, these among them
 
 
-def make_int8(order: Order, say: Progress) -> Made:
-    """Calibrate, quantise and search in a process of its own. Raises LdmError where the package cannot be drawn."""
-    made: Made = run_isolated(quantise_package, order, progress=say).value
-    return made
+def make_int8(order: Order, *, progress: Progress) -> Made:
+    """Write the quantised graphs of each engine that runs here into the package's folder.
 
-
-def quantise_package(order: Order, *, progress: Progress) -> Made:
-    """Write the quantised graphs of each engine that runs here into the package's folder."""
+    Raises LdmError where the package cannot be drawn with.
+    """
     search = _Search.begun(order, progress)
     drafts: list[Draft] = []
     artefacts: dict[str, list[Artefact]] = {name: [] for name in search.components}
@@ -101,26 +93,19 @@ def quantise_package(order: Order, *, progress: Progress) -> Made:
     return Made(drafts, artefacts)
 
 
-DATA = "model.int8.safetensors"
-
-
 @dataclass(frozen=True)
 class _Search:
-    """The search for what stays in float32. exact: runs of the prompts that calibrate; feeds: the decoder's."""
+    """The search for what stays in float32. feeds: what the decoder reads in the exact runs."""
 
     order: Order
-    say: Progress
-    setting: Setting
-    exact: Runs
+    trials: Trials
     feeds: tuple[Feeds, ...]
     components: Mapping[str, _Component]
 
     @classmethod
     def begun(cls, order: Order, say: Progress) -> "_Search":
         """Draw the prompts that calibrate, and collect the ranges of both components in them."""
-        folder, manifest = order.folder, order.manifest
-        count = CALIBRATED_LARGE if is_large(denoiser_weights(folder, manifest)) else CALIBRATED
-        setting = setting_of(folder, manifest, order.prompts.calibration, CALIBRATION_SEED, count)
+        folder, manifest, setting = order.folder, order.manifest, order.setting
         say(f"int8: calibrating with {len(setting.prompts)} prompts")
         package = Package(folder, manifest, "", "size")
         feeds = record_runs(
@@ -128,7 +113,7 @@ class _Search:
         )
         components = {name: _component(folder, manifest, name, each) for name, each in feeds.items()}
         decoder = manifest.contract.codec.decoder.component
-        return cls(order, say, setting, draw(folder, manifest, setting), tuple(feeds[decoder]), components)
+        return cls(order, Trials(order, say), tuple(feeds[decoder]), components)
 
     @property
     def decoder(self) -> str:
@@ -144,19 +129,19 @@ class _Search:
         for name, attempt in ((self.decoder, self._decoded), (self.denoiser, self._drawn)):
             component = self.components[name]
 
-            def tried(count: int, attempt: Any = attempt, component: _Component = component) -> tuple[bool, str]:
+            def holds(count: int, attempt: Any = attempt, component: _Component = component) -> bool:
                 kept = _kept(component, count)
-                holds, found = attempt(form, {**keeps, component.name: kept})
+                found, margin = attempt(form, {**keeps, component.name: kept})
                 how = f"with {len(kept)} of {component.layers} layers in float32"
-                self.say(f"{form.artefact}: {component.name} {how}: {found}")
-                return holds, found
+                self.trials.say(f"{form.artefact}: {component.name} {how}: {in_words(found)}")
+                return self.trials.is_within(found, margin)
 
-            keeps[name] = _kept(component, fewest_kept(len(component.groups), tried).kept)
+            keeps[name] = _kept(component, fewest_kept(len(component.groups), holds))
         total = sum(component.layers for component in self.components.values())
         return keeps, f"with {sum(map(len, keeps.values()))} of {total} layers in float32"
 
-    def _decoded(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[bool, str]:
-        """Decode the latents of the exact runs."""
+    def _decoded(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, float]:
+        """Decode the latents of the exact runs; return the error, and the margin that it is to leave."""
         manifest = self._trial(form, {self.decoder: keeps[self.decoder]})
         package = Package(self.order.folder, manifest, "", "size")
         engine = open_way(proving_engines(), package, self.decoder, _way(form)).engine
@@ -165,15 +150,13 @@ class _Search:
             images = np.stack([to_bytes(engine.run(feeds)[output][0]) for feeds in self.feeds])
         finally:
             engine.close()
-        found = compare_runs(self.exact, replace(self.exact, images=images))
-        return _holds(self.order.budget, DECODER_MARGIN + PROMPTS_MARGIN, found.psnr, found.ssim)
+        found = compare_runs(self.order.exact, replace(self.order.exact, images=images))
+        return found, DECODER_MARGIN + MARGIN
 
-    def _drawn(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[bool, str]:
-        """Draw whole images."""
-        variant = provisional(Draft(form.artefact, ("int8",), dict.fromkeys(keeps, _way(form)), NO_RUN))
-        manifest = replace(self._trial(form, keeps), variants=(variant,))
-        found = compare_runs(self.exact, draw(self.order.folder, manifest, self.setting, variant))
-        return _holds(self.order.budget, PROMPTS_MARGIN, found.psnr, found.ssim)
+    def _drawn(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, float]:
+        """Draw whole images; return likewise."""
+        draft = Draft(form.artefact, ("int8",), dict.fromkeys(keeps, _way(form)), WHOLE_RUN)
+        return self.trials.drawn(draft, self._trial(form, keeps)), MARGIN
 
     def _trial(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> Manifest:
         """Write graphs, and return the manifest with them."""
@@ -202,11 +185,10 @@ class _Search:
     def drafts(self, form: Form, note: str) -> list[Draft]:
         """Return the variants of a form: int8 alone, and with bfloat16 beside it where that is tried."""
         ways = dict.fromkeys(self.components, _way(form))
-        made = [Draft(form.artefact, ("int8",), ways, NO_RUN, note)]
+        made = [Draft(form.artefact, ("int8",), ways, WHOLE_RUN, note)]
         if form.engine == "openvino" and "bf16" in self.order.methods:
-            units = tuple(sorted(cpu_units() & {"avx512_bf16"}))
-            beside = {name: replace(way, precision="bf16", units=units) for name, way in ways.items()}
-            made.append(Draft("int8-bf16", ("int8", "bf16"), beside, NO_RUN, note))
+            beside = {name: replace(way, precision="bf16", units=units_of_bf16()) for name, way in ways.items()}
+            made.append(Draft("int8-bf16", ("int8", "bf16"), beside, WHOLE_RUN, note))
         return made
 
     def remove_trials(self) -> None:
@@ -229,12 +211,3 @@ def _kept(component: _Component, count: int) -> frozenset[str]:
 
 def _way(form: Form) -> Way:
     return Way(form.engine, form.artefact, "int8", ())
-
-
-def _holds(budget: Budget, margin: float, psnr: float | None, ssim: float) -> tuple[bool, str]:
-    """Return whether a budget would hold with `margin` dB less error, and the figure in words."""
-    if budget.kind == "ssim" and budget.value is not None:
-        stricter = replace(budget, value=1 - (1 - budget.value) * 10 ** (-margin / 10))
-        return stricter.holds(psnr, ssim), f"SSIM {ssim:.4f}"
-    stricter = replace(budget, value=None if budget.value is None else budget.value + margin)
-    return stricter.holds(psnr, ssim), "equal" if psnr is None else f"{psnr:.1f} dB"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ldm_export.errors import VerificationError
-from ldm_export.lossy.measure import draw, held_out_setting, measure_variant
-from ldm_export.lossy.method import Draft, Order, Progress
+from ldm_export.lossy.measure import Runs, Setting, calibration_setting, draw, held_out_setting, measure_variant
+from ldm_export.lossy.method import Draft, Made, Order, Progress
 from ldm_export.lossy.prompts import Prompts
 from ldm_export.lossy.table import LOSSY
 from ldm_export.package.write import with_artefacts, with_files
@@ -22,12 +22,16 @@ from ldm_runtime.package.variants import Variant
 
 @dataclass
 class Variants:
-    """What came of the lossy methods. manifest: with what was kept; measured: all that was, kept or not."""
+    """What came of the lossy methods.
+
+    manifest: with what was kept. measured: all that was, kept or not. failures: sentences on what could not be.
+    """
 
     manifest: Manifest
     stages: list[StageCost] = field(default_factory=list)
     kept: list[Variant] = field(default_factory=list)
     measured: list[tuple[Draft, Variant]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 def choose_methods(names: Sequence[str], say: Progress) -> tuple[str, ...]:
@@ -37,7 +41,7 @@ def choose_methods(names: Sequence[str], say: Progress) -> tuple[str, ...]:
     """
     chosen, reasons = [], []
     for name, method in LOSSY.items():
-        if name not in names and (names or not method.by_default):
+        if names and name not in names:
             continue
         missing = method.missing()
         if missing is None:
@@ -68,58 +72,75 @@ def make_variants(
             code="proof.invalid",
         )
     result = Variants(manifest)
-    setting = held_out_setting(folder, manifest, prompts)
-    say(f"lossy: drawing {len(setting.prompts)} held-out prompts exactly")
-    outcome = run_isolated(draw, folder, manifest, setting)
-    result.stages.append(outcome.stage("lossy: exact runs"))
-    failures: list[str] = []
-    for draft in _drafts(folder, budget, methods, prompts, result, failures, say):
-        say(f"lossy: measuring {draft.name}")
-        try:
-            measured = run_isolated(measure_variant, folder, result.manifest, draft, setting, outcome.value)
-        except LdmError as error:  # the others go on
-            failures.append(f"{draft.name} cannot be drawn with: {error}")
-            say(failures[-1])
-            continue
-        result.stages.append(measured.stage(f"lossy: {draft.name}"))
-        variant: Variant = measured.value
-        result.measured.append((draft, variant))
-        holds = budget.holds(variant.error.psnr, variant.error.ssim)
-        say(f"{_reached(draft, variant, budget)}: {'kept' if holds else 'left out'}")
-        result.kept += [variant] if holds else []
+    calibration = calibration_setting(folder, manifest, prompts)
+    exact = _exact(folder, manifest, calibration, "calibrating", result, say)
+    order = Order(folder, manifest, budget, calibration, exact, tuple(methods))
+    drafts = _drafts(order, result, say)
+    held_out = held_out_setting(folder, manifest, prompts)
+    exact = _exact(folder, manifest, held_out, "held-out", result, say)
+    for draft in drafts:
+        _measure(folder, draft, held_out, exact, budget, result, say)
     if not result.kept:
-        raise VerificationError(_unmet(budget, result.measured, failures))
+        raise VerificationError(_unmet(budget, result.measured, result.failures))
     made = _with_differences(result.manifest, [variant for _, variant in result.measured])
     result.manifest = _kept(folder, manifest, made, result.kept)
     return result
 
 
-def _drafts(
-    folder: Path,
-    budget: Budget,
-    methods: Sequence[str],
-    prompts: Prompts,
-    result: Variants,
-    failures: list[str],
-    say: Progress,
-) -> list[Draft]:
+def _exact(folder: Path, manifest: Manifest, setting: Setting, which: str, result: Variants, say: Progress) -> Runs:
+    """Draw a setting exactly, in a process of its own."""
+    say(f"lossy: drawing {len(setting.prompts)} {which} prompts exactly")
+    outcome = run_isolated(draw, folder, manifest, setting)
+    result.stages.append(outcome.stage(f"lossy: {which} prompts"))
+    runs: Runs = outcome.value
+    return runs
+
+
+def _drafts(order: Order, result: Variants, say: Progress) -> list[Draft]:
     """Let every method make its artefacts, which the manifest of `result` then has. Returns all drafts."""
     drafts: list[Draft] = []
-    for name in methods:
-        order = Order(folder, result.manifest, budget, prompts, tuple(methods), tuple(drafts))
-        before = set(folder.rglob("*"))
+    for name in order.methods:
+        before = set(order.folder.rglob("*"))
         try:
-            made = LOSSY[name].make(order, say)
+            order = replace(order, manifest=result.manifest, made=tuple(drafts))
+            outcome = run_isolated(LOSSY[name].make, order, progress=say)
         except LdmError as error:  # the others go on
-            failures.append(f"{name} cannot be made: {error}")
-            say(failures[-1])
-            for path in set(folder.rglob("*")) - before:
+            result.failures.append(f"{name} cannot be made: {error}")
+            say(result.failures[-1])
+            for path in set(order.folder.rglob("*")) - before:
                 if path.is_file():
                     path.unlink()
             continue
+        result.stages.append(outcome.stage(f"lossy: making {name}"))
+        made: Made = outcome.value
         drafts += made.drafts
-        result.manifest = with_artefacts(folder, result.manifest, made.artefacts)
+        result.manifest = with_artefacts(order.folder, result.manifest, made.artefacts)
     return drafts
+
+
+def _measure(
+    folder: Path,
+    draft: Draft,
+    setting: Setting,
+    exact: Runs,
+    budget: Budget,
+    result: Variants,
+    say: Progress,
+) -> None:
+    """Measure a draft on held-out prompts, and keep it if it is within the budget."""
+    say(f"lossy: measuring {draft.name}")
+    try:
+        outcome = run_isolated(measure_variant, folder, result.manifest, draft, setting, exact)
+    except LdmError as error:  # the others go on
+        result.failures.append(f"{draft.name} cannot be drawn with: {error}")
+        say(result.failures[-1])
+        return
+    result.stages.append(outcome.stage(f"lossy: measuring {draft.name}"))
+    variant: Variant = outcome.value
+    result.measured.append((draft, variant))
+    holds = budget.holds(variant.error.psnr, variant.error.ssim)
+    say(f"{_reached(draft, variant, budget)}: {'kept' if holds else 'left out'}")
+    result.kept += [variant] if holds else []
 
 
 def _kept(folder: Path, before: Manifest, made: Manifest, variants: Sequence[Variant]) -> Manifest:
@@ -141,15 +162,23 @@ def _kept(folder: Path, before: Manifest, made: Manifest, variants: Sequence[Var
         if path not in records:
             path.unlink()
     files = {name: entry for name, entry in made.files.items() if name not in dropped}
-    return with_files(folder, replace(made, components=components, files=files, variants=tuple(variants)))
+    kept = with_files(folder, replace(made, components=components, files=files, variants=tuple(variants)))
+    # The proof of what is exact stays: the same artefacts draw without a budget, from the same files.
+    assert all(kept.pickable(name) == before.pickable(name) for name in components)
+    assert before.files.items() <= kept.files.items()
+    return kept
 
 
 def _with_differences(made: Manifest, measured: Sequence[Variant]) -> Manifest:
-    """Note in lossy artefacts the difference that was measured of them, by themselves if they were."""
+    """Note in lossy artefacts the difference that was measured of them, by themselves if they were.
+
+    What reads deep features makes, in one evaluation, what the graph that keeps them makes: it has the same.
+    """
     found: dict[tuple[str, str], Difference] = {}
     for variant in sorted(measured, key=lambda each: -len(each.methods)):
-        for name, way in variant.ways.items():
-            found[name, way.artefact] = variant.error.components[name]
+        for name in variant.ways:
+            for artefact in variant.artefacts_of(name, _denoiser(made)):
+                found[name, artefact] = variant.error.components[name]
     components = {
         name: replace(
             component,

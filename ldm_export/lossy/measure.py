@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 
 from ldm_export.lossy.method import Draft
-from ldm_export.lossy.prompts import HELD_OUT_SEED, Prompts, digest, seeds
+from ldm_export.lossy.prompts import CALIBRATION_SEED, HELD_OUT_SEED, Prompts, digest, seeds
 from ldm_export.verify import metrics, reference_file, variant_file
 from ldm_export.verify.gate import proving_engines
 from ldm_export.verify.images import to_bytes
@@ -25,7 +25,9 @@ from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import MeasuredError, MeasuredPrompts, Variant
 from ldm_runtime.pipeline import Pipeline
 
-MEASURED, MEASURED_LARGE = 12, 8  # prompts; of a large denoiser fewer
+# Prompts that are drawn; of a large denoiser fewer.
+MEASURED, MEASURED_LARGE = 12, 8
+CALIBRATED, CALIBRATED_LARGE = 8, 4
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,27 @@ class RunError:
     worst: int
 
 
-def setting_of(folder: Path, manifest: Manifest, prompts: Sequence[str], first_seed: int, count: int) -> Setting:
-    """Return the package's own steps and size, those of its reference for a large denoiser; at most `count` prompts."""
+def setting_of(folder: Path, manifest: Manifest, prompts: Sequence[str], first_seed: int) -> Setting:
+    """Return the package's own steps and size, for a large denoiser at most those of its reference."""
     contract = manifest.contract
     weights = denoiser_weights(folder, manifest)
-    own = contract.defaults.steps, (contract.image.width, contract.image.height)
-    steps, size = reference_size(contract, weights) if is_large(weights) else own
-    chosen = tuple(prompts[:count])
-    return Setting(chosen, seeds(first_seed, len(chosen)), steps, size)
+    steps, size = contract.defaults.steps, (contract.image.width, contract.image.height)
+    if is_large(weights):
+        most, size = reference_size(contract, weights)
+        steps = min(steps, most)
+    return Setting(tuple(prompts), seeds(first_seed, len(prompts)), steps, size)
 
 
 def held_out_setting(folder: Path, manifest: Manifest, prompts: Prompts) -> Setting:
     """Return the setting of what a budget is about."""
     count = MEASURED_LARGE if is_large(denoiser_weights(folder, manifest)) else MEASURED
-    return setting_of(folder, manifest, prompts.held_out, HELD_OUT_SEED, count)
+    return setting_of(folder, manifest, prompts.held_out[:count], HELD_OUT_SEED)
+
+
+def calibration_setting(folder: Path, manifest: Manifest, prompts: Prompts) -> Setting:
+    """Return the setting that calibrates, and that is searched with."""
+    count = CALIBRATED_LARGE if is_large(denoiser_weights(folder, manifest)) else CALIBRATED
+    return setting_of(folder, manifest, prompts.calibration[:count], CALIBRATION_SEED)
 
 
 def denoiser_weights(folder: Path, manifest: Manifest) -> int:

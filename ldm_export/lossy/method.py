@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line reads the rows' names, and starts without numpy
-    from ldm_export.lossy.prompts import Prompts
+    from ldm_export.lossy.measure import Runs, Setting
     from ldm_runtime.budget import Budget
     from ldm_runtime.package.artefacts import Artefact
     from ldm_runtime.package.manifest import Manifest
@@ -28,16 +28,18 @@ class Draft:
 
 @dataclass(frozen=True)
 class Order:
-    """The request to a method: a proven package in the making, its budget and prompts.
+    """The request to a method: a proven package in the making, and its budget.
 
-    methods: all that are tried, in the table's order, this one among them. made: the drafts of those before it, whose
-    artefacts the manifest has.
+    setting, exact: what trials draw, with prompts that calibrate, and the exact runs of it. methods: all that are
+    tried, in the table's order, this one among them. made: the drafts of those before it, whose artefacts the manifest
+    has.
     """
 
     folder: Path
     manifest: "Manifest"
     budget: "Budget"
-    prompts: "Prompts"
+    setting: "Setting"
+    exact: "Runs"
     methods: tuple[str, ...]
     made: tuple[Draft, ...] = ()
 
@@ -55,10 +57,9 @@ class Lossy:
     """One row of the table of lossy methods.
 
     missing: the one thing that is missing to make and measure it on this machine, as a sentence, or None.
-    make: makes artefacts and drafts. Raises LdmError where it cannot; the other methods go on.
-    by_default: whether it is tried without being named.
+    make: makes artefacts and drafts, in a process of its own: a function of a module, called with the order and
+    `progress=`. Raises LdmError where it cannot; the other methods go on.
     """
 
     missing: Callable[[], str | None]
-    make: Callable[[Order, Progress], Made]
-    by_default: bool = True
+    make: Callable[..., Made]

@@ -8,6 +8,7 @@ from pathlib import Path
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.values import CONTROL
+from ldm_runtime.text.characters import normalise
 
 FILE = "prompts.txt"  # of a package or a checkpoint: its captions, one a line
 FEWEST = 16  # prompts of a file
@@ -81,18 +82,23 @@ def prompts_of(documents: Iterable[Path], given: Path | None) -> Prompts:
 
     Raises InputError for a wrong file.
     """
-    file = next((each for each in documents if each.name == FILE), None) if given is None else given
-    return OWN if file is None else read_prompts(file)
+    if given is not None:
+        return read_prompts(given)
+    own = next((each for each in documents if each.name == FILE), None)
+    try:
+        return OWN if own is None else read_prompts(own)
+    except InputError as error:
+        raise InputError(f"{error}; give other prompts with --prompts") from None
 
 
 def read_prompts(path: Path) -> Prompts:
-    """Read a file of UTF-8 with a prompt a line; blank lines and repeated ones do not count.
+    """Read a file of UTF-8 with a prompt a line; blank lines do not count, nor what a tokenizer reads as one of before.
 
     Those at even places calibrate, those at odd ones are held out; of a long file some of each, spread over it.
 
     Raises InputError for a file that cannot be read, is no list of prompts, or has fewer than 16 of them.
     """
-    prompts = list(dict.fromkeys(line.strip() for line in _text(path).splitlines() if line.strip()))
+    prompts = _distinct(line.strip() for line in _text(path).splitlines() if line.strip())
     for prompt in prompts:
         if not _is_prompt(prompt):
             raise InputError(
@@ -109,12 +115,20 @@ def read_prompts(path: Path) -> Prompts:
 
 def prompts_text(captions: Iterable[str]) -> str | None:
     """Return the file of a model whose images have these captions; None if they are too few to be used."""
-    lines = list(dict.fromkeys(caption.strip() for caption in captions if _is_prompt(caption.strip())))
+    lines = _distinct(caption.strip() for caption in captions if _is_prompt(caption.strip()))
     return "".join(f"{line}\n" for line in lines) if len(lines) >= FEWEST else None
 
 
+def _distinct(prompts: Iterable[str]) -> list[str]:
+    """Return the first of those that are one text to CLIP's tokenizer, whatever their case and spacing."""
+    found: dict[str, str] = {}
+    for prompt in prompts:
+        found.setdefault(normalise(prompt), prompt)
+    return list(found.values())
+
+
 def _is_prompt(text: str) -> bool:
-    return 0 < len(text) <= MAX_CHARACTERS and CONTROL.search(text) is None
+    return 0 < len(text) <= MAX_CHARACTERS and CONTROL.search(text) is None and len(text.splitlines()) == 1
 
 
 def _text(path: Path) -> str:

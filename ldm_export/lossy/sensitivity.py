@@ -4,8 +4,6 @@ Layers that read one value are one group, quantised together or not at all, sinc
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -17,16 +15,6 @@ MOST_TRIALS = 6
 _LARGEST_SHARE = 0.75  # of the groups that may stay; with more of them little is left to gain
 
 Group = tuple[str, ...]  # names of layers
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Trial(Generic[T]):
-    """What was found with some groups left in float32. kept: how many; holds: whether it is within the budget."""
-
-    kept: int
-    holds: bool
-    found: T
 
 
 def rank_groups(model: ir.Model, ranges: Mapping[str, ValueRange]) -> list[Group]:
@@ -46,27 +34,28 @@ def rank_groups(model: ir.Model, ranges: Mapping[str, ValueRange]) -> list[Group
     return sorted(noise, key=lambda names: -noise[names])
 
 
-def fewest_kept(groups: int, attempt: Callable[[int], tuple[bool, T]]) -> Trial[T]:
-    """Search how many of the worst groups stay in float32 until `attempt` says that what it found holds.
+def fewest_kept(groups: int, holds: Callable[[int], bool]) -> int:
+    """Search how many of the worst groups have to stay in float32 for `holds` to say that this is within the budget.
 
-    First none, then a sixteenth, a quarter and three quarters; then between what fails and what holds. Returns the one
-    with the fewest that holds, or the last one if none does.
+    First none, then a sixteenth, a quarter and three quarters; then between what fails and what holds. Returns the
+    fewest that holds, or the most that was tried if none does.
     """
-    most, failed = int(groups * _LARGEST_SHARE), 0
-    trial = best = Trial(0, *attempt(0))
+    most, failed, best = int(groups * _LARGEST_SHARE), 0, 0
+    is_within = holds(0)
     for _ in range(MOST_TRIALS - 1):
-        if best.holds:
-            kept = (failed + best.kept) // 2
+        if is_within:
+            kept = (failed + best) // 2
         else:
-            failed = trial.kept
+            failed = best
             kept = min(most, max(1, groups // 16, 4 * failed))
-        if kept == failed or best.kept - failed == 1:
+        if kept == failed or best - failed == 1:
             break
-        trial = Trial(kept, *attempt(kept))
-        if trial.holds or not best.holds:
-            best = trial
-        else:
+        if holds(kept):
+            best, is_within = kept, True
+        elif is_within:
             failed = kept
+        else:
+            best = kept
     return best
 
 

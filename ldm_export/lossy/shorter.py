@@ -12,13 +12,12 @@ from ldm_export.errors import ExportError
 from ldm_export.lossy.method import Draft, Made, Order, Progress
 from ldm_export.lossy.schedules import GUIDANCE_UNTIL, farthest, fewer_steps
 from ldm_export.lossy.trials import Trials, named
-from ldm_export.process.isolate import run_isolated
 from ldm_runtime.package.variants import VariantRun
 
 T = TypeVar("T")
 
 
-def make_guidance(order: Order, say: Progress) -> Made:
+def make_guidance(order: Order, *, progress: Progress) -> Made:
     """Search how early guidance may end: of exact runs, and of those with caching.
 
     Raises:
@@ -31,35 +30,38 @@ def make_guidance(order: Order, say: Progress) -> Made:
             f"with guidance {contract.defaults.guidance:g} this model evaluates no negative prompt, so that nothing is "
             "saved where guidance ends"
         )
-    made: Made = run_isolated(end_guidance, order, progress=say).value
-    return made
 
-
-def make_steps(order: Order, say: Progress) -> Made:
-    """Search how few steps do: of exact runs, and of those in other precisions. Raises as `make_guidance`."""
-    if order.manifest.contract.defaults.steps < 2:
-        raise ExportError("this model draws in one step; there is none to leave out")
-    made: Made = run_isolated(leave_out_steps, order, progress=say).value
-    return made
-
-
-def end_guidance(order: Order, *, progress: Progress) -> Made:
     def until(draft: Draft, share: float) -> Draft:
         run = replace(draft.run, guidance_until=share)
         return _changed(draft, "guidance", run, f"with guidance until {share:g} of the run")
 
-    trials = Trials.begun(order, progress)
+    trials = Trials(order, progress)
     bases = [base for base in trials.bases() if not base.name or base.run.caching is not None]
     return Made(_farthest_of(trials, bases, GUIDANCE_UNTIL, until))
 
 
-def leave_out_steps(order: Order, *, progress: Progress) -> Made:
+def make_steps(order: Order, *, progress: Progress) -> Made:
+    """Search how few steps do: of exact runs, and of those in other precisions.
+
+    Raises:
+        ExportError: there is no step to leave out, or the runs that are compared have fewer than the model's own.
+        LdmError: the package cannot be drawn with.
+    """
+    own, compared = order.manifest.contract.defaults.steps, order.setting.steps
+    if own < 2:
+        raise ExportError("this model draws in one step; there is none to leave out")
+    if compared != own:
+        raise ExportError(
+            f"this model draws in {own} steps, and because of its size its runs are compared in {compared}, which say "
+            f"nothing of fewer than {own}"
+        )
+
     def in_steps(draft: Draft, steps: int) -> Draft:
         return _changed(draft, "steps", replace(draft.run, steps=steps), f"in {steps} steps")
 
-    trials = Trials.begun(order, progress)
+    trials = Trials(order, progress)
     bases = [base for base in trials.bases() if base.run.caching is None and base.run.guidance_until == 1]
-    return Made(_farthest_of(trials, bases, fewer_steps(trials.setting.steps), in_steps))
+    return Made(_farthest_of(trials, bases, fewer_steps(own), in_steps))
 
 
 def _farthest_of(

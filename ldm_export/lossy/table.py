@@ -12,42 +12,42 @@ def _missing_bf16() -> str | None:
     return missing_bf16()
 
 
-def _make_bf16(order: Order, say: Progress) -> Made:
-    from ldm_export.lossy.bf16 import make_bf16
+def make_bf16(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import bf16
 
-    return make_bf16(order, say)
-
-
-def _make_int8(order: Order, say: Progress) -> Made:
-    from ldm_export.lossy.int8 import make_int8
-
-    return make_int8(order, say)
+    return bf16.make_bf16(order, progress=progress)
 
 
-def _make_caching(order: Order, say: Progress) -> Made:
-    from ldm_export.lossy.caching import make_caching
+def make_int8(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import int8
 
-    return make_caching(order, say)
-
-
-def _make_guidance(order: Order, say: Progress) -> Made:
-    from ldm_export.lossy.shorter import make_guidance
-
-    return make_guidance(order, say)
+    return int8.make_int8(order, progress=progress)
 
 
-def _make_steps(order: Order, say: Progress) -> Made:
-    from ldm_export.lossy.shorter import make_steps
+def make_caching(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import caching
 
-    return make_steps(order, say)
+    return caching.make_caching(order, progress=progress)
+
+
+def make_guidance(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import shorter
+
+    return shorter.make_guidance(order, progress=progress)
+
+
+def make_steps(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import shorter
+
+    return shorter.make_steps(order, progress=progress)
 
 
 LOSSY: dict[str, Lossy] = {
-    "bf16": Lossy(_missing_bf16, _make_bf16),
-    "int8": Lossy(lambda: None, _make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO where it is
+    "bf16": Lossy(_missing_bf16, make_bf16),
+    "int8": Lossy(lambda: None, make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO where it is
     # Those below draw with graphs in float32 by ONNX Runtime, and with what the methods above made.
-    "caching": Lossy(lambda: None, _make_caching),
-    "guidance": Lossy(lambda: None, _make_guidance),
-    "steps": Lossy(lambda: None, _make_steps),
+    "caching": Lossy(lambda: None, make_caching),
+    "guidance": Lossy(lambda: None, make_guidance),
+    "steps": Lossy(lambda: None, make_steps),
 }
 """Name -> method, in the order in which they are made."""

@@ -77,9 +77,9 @@ def race(
 ) -> list[Timed]:
     """Measure candidates in turns, the first one, which is the default, in every round.
 
-    Others leave when one that is no further from the exact images leads clearly. Nothing is begun that would end after
-    `seconds`, going by what it took before, or by the slowest so far. One that does not run here is kept with its
-    sentence.
+    Others leave when one that is no further from the exact images leads clearly. After the first turn nothing is begun
+    that would end after `seconds`, going by what it took before, or by the slowest so far. One that does not run here
+    is kept with its sentence.
 
     seconds: from now. propose: gives one more candidate after the first round. clock: in seconds.
     """
@@ -91,7 +91,7 @@ def race(
         turns = running if index % 2 == 0 else running[::-1]  # a drift of the machine is to nobody's advantage
         for turn, place in enumerate(turns, 1):
             started = clock()
-            if started + took.get(place, max(took.values(), default=0.0)) > end:
+            if took and started + took.get(place, max(took.values())) > end:
                 say(f"the time is over, in round {index + 1} of {rounds}")
                 return timed
             timed[place] = _measured(timed[place], measure)
@@ -119,6 +119,15 @@ def fastest(timed: Sequence[Timed], default: Timed) -> Timed:
     if not ran:
         raise LdmError(f"nothing could be measured: {default.trouble}")
     return min(ran, key=lambda each: each.seconds)
+
+
+def is_undecided(timed: Sequence[Timed]) -> bool:
+    """Return whether the time was over before anything could be chosen: others than the default may still beat it."""
+    default = timed[0]
+    if not default.is_measured or len(default.timings) >= ENOUGH:
+        return False
+    others = [place for place, each in enumerate(timed) if place > 0 and each.trouble is None]
+    return any(not timed[place].timings or _goes_on(timed, place) for place in others)
 
 
 def mixed(timed: Sequence[Timed], parts: Mapping[str, Sequence[str]]) -> Candidate | None:

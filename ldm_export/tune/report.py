@@ -19,7 +19,8 @@ FILES = ("tune.json", "frontier.csv", "frontier.png")
 class TuneReport:
     """All that was measured of a package, and what is drawn with from now on.
 
-    rows: the default first. chosen: what the profile has. profile: its file. notices: what was left out, as sentences.
+    rows: the default first. chosen: what the profile has. profile: its file, None where the time was too short for one.
+    notices: what was left out, as sentences.
     """
 
     package: str
@@ -30,7 +31,7 @@ class TuneReport:
     default_seconds: float | None
     rows: tuple[Row, ...]
     chosen: tuple[Best, ...]
-    profile: str
+    profile: str | None
     notices: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -41,7 +42,8 @@ class TuneReport:
         size = f"{self.size[0]}x{self.size[1]}"
         lines = [f"{self.package}, {size}, {self.steps} steps, {self.machine}", "", frontier.table(self.rows), ""]
         lines += [self._choice(each) for each in self.chosen]
-        lines += [f"profile: {self.profile}", *(f"note: {notice}" for notice in self.notices)]
+        lines += [] if self.profile is None else [f"profile: {self.profile}"]
+        lines += [f"note: {notice}" for notice in self.notices]
         return "\n".join(lines)
 
     def _choice(self, chosen: Best) -> str:

@@ -12,7 +12,7 @@ from ldm_export.lossy.frontier import Row
 from ldm_export.tune.candidates import EXACT
 from ldm_export.tune.field import field_of, files_of
 from ldm_export.tune.measure import measure, parts_of, variant_of
-from ldm_export.tune.race import ENOUGH, Timed, fastest, mixed, race
+from ldm_export.tune.race import ENOUGH, Timed, fastest, is_undecided, mixed, race
 from ldm_export.tune.report import TuneReport
 from ldm_runtime.budget import Budget
 from ldm_runtime.engines.profile import (
@@ -34,6 +34,10 @@ from ldm_runtime.request import check_image_size
 
 MAX_MINUTES = 24 * 60.0
 MINUTES = 10.0
+_TOO_SHORT = (
+    f"in this time nothing was measured {ENOUGH} times, which a choice needs, so that no profile is written; give more "
+    "--minutes"
+)
 
 Progress = Callable[[str], None]
 
@@ -49,7 +53,7 @@ def tune_package(
     """Measure what the package in `path` can be drawn with on this machine, and write what won as its profile.
 
     budget: which variants are measured beside what is exact; None: all. size: of the image, None: the package's. The
-    profile that was there before stays until the end, whatever comes between.
+    profile that was there before stays until the end, whatever comes between, and if the time was too short to choose.
 
     Raises:
         InputError: minutes or a size that cannot be.
@@ -61,9 +65,9 @@ def tune_package(
         raise InputError(f"minutes is {minutes:g}; expected more than 0 and at most {MAX_MINUTES:g}")
     say = progress if progress is not None else lambda text: None
     package = open_package(path)
-    contract = package.manifest.contract
-    width, height = (contract.image.width, contract.image.height) if size is None else size
-    check_image_size(contract, width, height, "the size")
+    image = package.manifest.contract.image
+    size = (image.width, image.height) if size is None else size
+    check_image_size(package.manifest.contract, *size, "the size")
     here = this_machine()
     place = _place(package, here)
     package.confirm()
@@ -71,27 +75,39 @@ def tune_package(
     say(f"tune: {len(field)} configurations in at most {minutes:g} minutes")
     timed = race(
         field,
-        functools.partial(measure, path, (width, height)),
+        functools.partial(measure, path, size),
         seconds=60.0 * minutes,
         propose=functools.partial(mixed, parts=parts_of(package)),
         say=lambda text: say(f"tune: {text}"),
     )
     package.confirm()  # the processes opened the files anew
-    profile = _profile(package, here, (width, height), timed)
+    profile = _profile(package, here, size, timed)
+    if is_undecided(timed):  # a profile of before may rest on more
+        return _report(package, profile, timed, minutes, None, (*left_out, _TOO_SHORT))
     with atomic_file(place) as temporary:
         temporary.write_text(json.dumps(strict_json.plain(profile), indent=1) + "\n", encoding="utf-8")
-    rows = tuple(_row(package, each) for each in timed)
+    return _report(package, profile, timed, minutes, str(place), left_out)
+
+
+def _report(
+    package: Package,
+    profile: Profile,
+    timed: Sequence[Timed],
+    minutes: float,
+    place: str | None,
+    notices: tuple[str, ...],
+) -> TuneReport:
     return TuneReport(
-        package.manifest.name,
-        shown_machine(),
-        (width, height),
-        contract.defaults.steps,
-        minutes,
-        profile.default_seconds,
-        rows,
-        profile.chosen,
-        str(place),
-        (*left_out, *_too_short(timed)),
+        package=package.manifest.name,
+        machine=shown_machine(),
+        size=profile.size,
+        steps=profile.steps,
+        minutes=minutes,
+        default_seconds=profile.default_seconds,
+        rows=tuple(_row(package, each) for each in timed),
+        chosen=profile.chosen,
+        profile=place,
+        notices=notices,
     )
 
 
@@ -113,13 +129,6 @@ def choices(timed: Sequence[Timed]) -> tuple[Best, ...]:
         Best(each.candidate.variant, dict(each.candidate.engines), each.candidate.threads, each.seconds)
         for each in best
     )
-
-
-def _too_short(timed: Sequence[Timed]) -> tuple[str, ...]:
-    """Say where the time was not enough to choose anything."""
-    if not timed[0].is_measured or len(timed[0].timings) >= ENOUGH:
-        return ()
-    return (f"in this time nothing was measured {ENOUGH} times, which a choice needs; give more --minutes",)
 
 
 def _place(package: Package, machine: Machine) -> Path:

@@ -5,6 +5,7 @@ No torch is needed: inputs, outputs and a whole sampling run are in `verify/refe
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ldm_export.verify import page as report_page
@@ -37,7 +38,7 @@ from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, open_package
 
-VARIANTS = "variants"  # the folder of the report of a package that has some
+VARIANTS = "variants"  # the folder in `verify` of the report with the variants
 
 Progress = Callable[[str], None]
 Result = FactResult | CaseResult | TrajectoryResult | VariantResult
@@ -87,14 +88,41 @@ def prove_package(path: Path, manifest: Manifest, *, engine: str = AUTO, progres
     """Compare as `verify_package` does, while the package is being built: the hashes of `manifest` were just made.
 
     The report goes into its `verify` folder, that of an engine which is asked for by name into a folder of that name
-    in it, that of a package with variants into the folder `variants`.
+    in it.
     """
     say = progress if progress is not None else lambda text: None
     package = Package(path, manifest, "", "size")
-    part = engine if engine != AUTO else VARIANTS if manifest.variants else None
-    proven = None if part is None else reports.recorded(package).contract
+    proven = None if engine == AUTO else reports.recorded(package).contract
     report, images = _verify(package, proving_engines(engine), proven, False, say)
-    folder = path / "verify" if part is None else path / "verify" / part
+    folder = path / "verify" if engine == AUTO else path / "verify" / engine
+    folder.mkdir(exist_ok=True)
+    reports.write(report, report_page.render(report, images), folder, force=True)
+    return report
+
+
+def prove_variants(path: Path, manifest: Manifest, *, proven: Report, progress: Progress | None = None) -> Report:
+    """Compare the variants that a package in the making got after `proven`, the report of all that is exact in it.
+
+    Returns that report with the variants, which goes into the folder `verify/variants`. What is exact is not compared
+    again: the variants brought files of their own, and changed none.
+    """
+    package, choice = Package(path, manifest, "", "size"), proving_engines()
+    reference = reference_file.read(package.file(FILE))
+    say = progress if progress is not None else lambda text: None
+    results: list[VariantResult] = []
+    images: list[Figure] = []
+    for result, figures in verify_variants(package, choice, reference, say):
+        results.append(result)
+        images += figures
+    package.confirm()
+    files = _files_of(results, manifest)
+    report = replace(
+        proven,
+        passed=proven.passed and all(result.passed for result in results),
+        artefacts=proven.artefacts | {name: manifest.files[name].sha256 for name in sorted(files)},
+        variants=tuple(results),
+    )
+    folder = path / "verify" / VARIANTS
     folder.mkdir(exist_ok=True)
     reports.write(report, report_page.render(report, images, manifest.variants), folder, force=True)
     return report

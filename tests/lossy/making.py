@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from ldm_export.lossy import int8, make, measure
+from ldm_export.lossy import make, measure
 from ldm_export.lossy.bf16 import missing_bf16
 from ldm_export.lossy.prompts import OWN, Prompts
 from ldm_export.package.write import write_manifest
 from ldm_export.process.isolate import Outcome
-from ldm_export.verify.gate import prove_package
+from ldm_export.verify.gate import prove_variants
+from ldm_export.verify.report import recorded
 from ldm_runtime.budget import read_budget
-from ldm_runtime.package.open import read_manifest
+from ldm_runtime.package.open import Package, read_manifest
 
 FEW = Prompts(OWN.calibration[:1], OWN.held_out[:2])
 STEPS = 3
@@ -29,12 +30,9 @@ def here(function: Callable[..., Any], *args: Any, progress: Any = None, **kwarg
 
 def hasten(patch: pytest.MonkeyPatch) -> None:
     """Let variants be made in this process, and measured over few steps."""
-    for module in (make, int8):
-        patch.setattr(module, "run_isolated", here)
+    patch.setattr(make, "run_isolated", here)
     setting = measure.setting_of
-    shorter = lambda *args: replace(setting(*args), steps=STEPS)  # noqa: E731
-    for module in (measure, int8):
-        patch.setattr(module, "setting_of", shorter)
+    patch.setattr(measure, "setting_of", lambda *args: replace(setting(*args), steps=STEPS))
 
 
 def methods_here() -> tuple[str, ...]:
@@ -49,5 +47,6 @@ def make_varied(proven: Path, package: Path) -> Path:
         hasten(patch)
         made = make.make_variants(package, manifest, read_budget("psnr=12"), methods_here(), FEW, lambda text: None)
     write_manifest(package, made.manifest)
-    assert prove_package(package, made.manifest).passed
+    proven = recorded(Package(package, made.manifest, "", "size"))
+    assert prove_variants(package, made.manifest, proven=proven).passed
     return package

@@ -4,7 +4,6 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,12 @@ import pytest
 from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy import caching, trials
-from ldm_export.lossy.caching import EXACT_ENGINE, cache_package, cached, shallow_shares, write_cut
-from ldm_export.lossy.measure import Runs, draw, measure_variant, setting_of
+from ldm_export.lossy.caching import EXACT_ENGINE, cached, make_caching, shallow_shares, write_cut
+from ldm_export.lossy.measure import Runs, Setting, calibration_setting, draw, measure_variant, setting_of
 from ldm_export.lossy.method import Draft, Made, Order
 from ldm_export.lossy.prompts import OWN
-from ldm_export.lossy.shorter import end_guidance, leave_out_steps, make_guidance
-from ldm_export.lossy.trials import WHOLE_RUN, stricter
+from ldm_export.lossy.shorter import make_guidance, make_steps
+from ldm_export.lossy.trials import MARGIN, stricter
 from ldm_export.optimise.cut_at import KEPT
 from ldm_export.package.write import with_artefacts, with_files
 from ldm_export.verify import reference_file
@@ -29,7 +28,7 @@ from ldm_runtime.errors import FormatError
 from ldm_runtime.package import manifest_json
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, open_package, read_manifest
-from ldm_runtime.package.variants import Variant, VariantRun, Way
+from ldm_runtime.package.variants import WHOLE_RUN, Variant, VariantRun, Way
 from tests.once import make_once
 
 BUILTIN = Path(__file__).parents[2] / "runtime/ldm_runtime/builtin"
@@ -46,7 +45,16 @@ def exact_draft(artefact: str = "ort_cpu") -> Draft:
 
 
 def order(folder: Path, budget: str = "psnr=30", *made: Draft) -> Order:
-    return Order(folder, read_manifest(folder), read_budget(budget), OWN, ("caching",), made)
+    manifest = read_manifest(folder)
+    setting = calibration_setting(folder, manifest, OWN)
+    return Order(folder, manifest, read_budget(budget), setting, made_up_runs(setting, 0.0), ("caching",), made)
+
+
+def made_up_runs(setting: Setting, level: float) -> Runs:
+    """Runs whose images differ from those of level 0 by so many levels of 255."""
+    count = len(setting.prompts)
+    images = np.full((count, 16, 16, 3), round(100 + level), np.uint8)
+    return Runs((np.ones((setting.steps, 4, 2, 2), np.float32),) * count, images, (1.0,) * count)
 
 
 # --- artefacts ---
@@ -107,19 +115,14 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[VariantRun]:
     """Runs whose images differ by what the variant leaves out, and the runs that were tried."""
     tried: list[VariantRun] = []
 
-    def fake(folder: Path, manifest: Manifest, setting: Any, variant: Variant | None = None) -> Runs:
-        level = 0.0
-        if variant is not None:
-            run = variant.run
-            tried.append(run)
-            interval = 1 if run.caching is None else run.caching.interval
-            depth = 1 if run.caching is None else int(run.caching.keeps[-1])
-            steps = setting.steps if run.steps is None else run.steps
-            level = 2.0 * (interval - 1) / depth + 20 * (1 - run.guidance_until) + (setting.steps - steps)
-            level += 3 if "int8" in variant.methods else 0
-        count = len(setting.prompts)
-        images = np.full((count, 16, 16, 3), round(100 + level), np.uint8)
-        return Runs((np.ones((setting.steps, 4, 2, 2), np.float32),) * count, images, (1.0,) * count)
+    def fake(folder: Path, manifest: Manifest, setting: Setting, variant: Variant) -> Runs:
+        run = variant.run
+        tried.append(run)
+        interval = 1 if run.caching is None else run.caching.interval
+        depth = 1 if run.caching is None else int(run.caching.keeps[-1])
+        steps = setting.steps if run.steps is None else run.steps
+        level = 2.0 * (interval - 1) / depth + 20 * (1 - run.guidance_until) + (setting.steps - steps)
+        return made_up_runs(setting, level + (3 if "int8" in variant.methods else 0))
 
     monkeypatch.setattr(trials, "draw", fake)
     return tried
@@ -135,7 +138,7 @@ def _cached(made: Made) -> list[tuple[str, tuple[str, ...], int, str]]:
 
 def test_the_cheapest_schedule_within_the_budget_is_chosen(builtin: Path, made_up: list[VariantRun]) -> None:
     """34.2 dB with the margin of 2 are a difference of 4 levels of 255: interval 3 at depth 1, 5 at depth 2."""
-    made = cache_package(order(builtin, "psnr=34"), progress=_say)
+    made = make_caching(order(builtin, "psnr=34"), progress=_say)
     assert _cached(made) == [("cached", ("caching",), 3, "ort_cpu-deep-1")]
     assert [each.name for each in made.artefacts["unet"]] == ["ort_cpu-deep-1", "ort_cpu-shallow-1"]
     assert sorted(path.name for path in (builtin / "unet").glob("*deep*")) == ["model.ort_cpu.deep-1.onnx"]
@@ -147,7 +150,7 @@ def test_the_cheapest_schedule_within_the_budget_is_chosen(builtin: Path, made_u
 def test_what_was_made_before_is_cut_at_the_same_depth(builtin: Path, made_up: list[VariantRun]) -> None:
     """With an error of its own already, a lossy graph is kept for fewer rows."""
     before = Draft("int8", ("int8",), {"unet": Way("openvino", "canonical", "fp32", ())}, WHOLE_RUN, "with 3 layers")
-    made = cache_package(order(builtin, "psnr=30", before), progress=_say)
+    made = make_caching(order(builtin, "psnr=30", before), progress=_say)
     assert _cached(made) == [
         ("cached", ("caching",), 4, "ort_cpu-deep-1"),
         ("int8-cached", ("int8", "caching"), 2, "deep-1"),
@@ -160,7 +163,7 @@ def test_what_was_made_before_is_cut_at_the_same_depth(builtin: Path, made_up: l
 
 def test_where_nothing_holds_the_mildest_is_measured(builtin: Path, made_up: list[VariantRun]) -> None:
     before = Draft("int8", ("int8",), {"unet": Way("openvino", "canonical", "fp32", ())}, WHOLE_RUN)
-    made = cache_package(order(builtin, "psnr=90", before), progress=_say)
+    made = make_caching(order(builtin, "psnr=90", before), progress=_say)
     assert _cached(made) == [("cached", ("caching",), 2, "ort_cpu-deep-2")]
     for each in made.artefacts["unet"]:
         (builtin / each.file).unlink()
@@ -170,7 +173,7 @@ def test_guidance_ends_as_early_as_it_may(builtin: Path, made_up: list[VariantRu
     cache = dataclasses.replace(exact_draft(), name="cached", methods=("caching",))
     cut = write_cut(builtin, read_manifest(builtin), read_manifest(builtin).components["unet"].artefacts[1], 1)
     cache = cached(exact_draft(), cut, 2, 1, "unet")
-    made = end_guidance(order(builtin, "psnr=30", cache), progress=_say)
+    made = make_guidance(order(builtin, "psnr=30", cache), progress=_say)
     assert [(each.name, each.methods, each.run.guidance_until) for each in made.drafts] == [
         ("guidance", ("guidance",), 0.7),
         ("cached-guidance", ("caching", "guidance"), 0.8),
@@ -180,8 +183,19 @@ def test_guidance_ends_as_early_as_it_may(builtin: Path, made_up: list[VariantRu
 
 
 def test_steps_are_as_few_as_may_be(builtin: Path, made_up: list[VariantRun]) -> None:
-    made = leave_out_steps(order(builtin, "psnr=30"), progress=_say)
+    made = make_steps(order(builtin, "psnr=30"), progress=_say)
     assert [(each.name, each.methods, each.run.steps) for each in made.drafts] == [("steps", ("steps",), 14)]
+
+
+def test_steps_are_not_left_out_where_the_runs_that_are_compared_have_fewer(
+    builtin: Path, made_up: list[VariantRun]
+) -> None:
+    """8 of 10 steps say nothing of a model that draws in 20: the exact image would be that of 10."""
+    given = order(builtin)
+    shorter = dataclasses.replace(given, setting=dataclasses.replace(given.setting, steps=10))
+    with pytest.raises(ExportError, match="draws in 20 steps, .* its runs are compared in 10"):
+        make_steps(shorter, progress=_say)
+    assert made_up == []
 
 
 def test_a_model_without_guidance_has_none_to_end(builtin: Path) -> None:
@@ -189,12 +203,13 @@ def test_a_model_without_guidance_has_none_to_end(builtin: Path) -> None:
     defaults = dataclasses.replace(known.contract.defaults, guidance=1.0)
     without = dataclasses.replace(known, contract=dataclasses.replace(known.contract, defaults=defaults))
     with pytest.raises(ExportError, match="with guidance 1 this model evaluates no negative prompt"):
-        make_guidance(dataclasses.replace(order(builtin), manifest=without), _say)
+        make_guidance(dataclasses.replace(order(builtin), manifest=without), progress=_say)
 
 
 def test_a_budget_of_trials_leaves_a_margin() -> None:
-    assert stricter(read_budget("psnr=30")).value == 32.0
-    assert stricter(read_budget("ssim=0.9")).value == pytest.approx(1 - 0.1 * 10**-0.2)
+    assert MARGIN == 2.0
+    assert stricter(read_budget("psnr=30"), MARGIN).value == 32.0
+    assert stricter(read_budget("ssim=0.9"), MARGIN).value == pytest.approx(1 - 0.1 * 10**-0.2)
 
 
 # --- the gate ---
@@ -211,7 +226,7 @@ def varied(proven: Callable[[str], Path], tmp_path_factory: pytest.TempPathFacto
         known = read_manifest(package)
         cut = write_cut(package, known, known.components["unet"].artefacts[1], 1)
         known = with_artefacts(package, known, {"unet": [cut.deep, cut.shallow]})
-        setting = dataclasses.replace(setting_of(package, known, OWN.held_out, 101, 2), steps=4)
+        setting = dataclasses.replace(setting_of(package, known, OWN.held_out[:2], 101), steps=4)
         draft = cached(exact_draft(), cut, 2, 1, "unet")
         measured = measure_variant(package, known, draft, setting, draw(package, known, setting))
         return package, with_files(package, dataclasses.replace(known, variants=(measured,)))

@@ -21,23 +21,21 @@ from ldm_runtime.errors import EngineUnavailable, NonFiniteError, PackageError
 from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import read_manifest
-from ldm_runtime.package.variants import VariantRun, Way
+from ldm_runtime.package.variants import WHOLE_RUN, Caching, Way
 from tests.runtime import tiny_package
-
-NO_RUN = VariantRun(None, 1.0, None, None)
 
 
 def quiet(text: str) -> None: ...
 
 
 def draft(name: str, note: str = "") -> Draft:
-    return Draft(name, ("int8",), {"unet": Way("ort", name, "int8", ())}, NO_RUN, note)
+    return Draft(name, ("int8",), {"unet": Way("ort", name, "int8", ())}, WHOLE_RUN, note)
 
 
 def method(name: str, note: str = "") -> Lossy:
     """One whose artefact is a graph of some bytes and its data."""
 
-    def made(order: Order, say: Any) -> Made:
+    def made(order: Order, *, progress: Any) -> Made:
         (order.folder / "unet" / f"model.{name}.onnx").write_bytes(b"graph")
         (order.folder / "unet" / f"{name}.safetensors").write_bytes(b"data")
         files = (f"unet/model.{name}.onnx", f"unet/{name}.safetensors", "unet/model.safetensors")
@@ -47,7 +45,7 @@ def method(name: str, note: str = "") -> Lossy:
     return Lossy(lambda: None, made)
 
 
-def failing(order: Order, say: Any) -> Made:
+def failing(order: Order, *, progress: Any) -> Made:
     (order.folder / "unet" / "model.bad.trial.onnx").write_bytes(b"begun")
     raise ExportError("this denoiser has no up block to cut at")
 
@@ -67,6 +65,8 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def isolated(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
         if function is make.draw:
             return Outcome(None, 0, 0.0)
+        if function is not make.measure_variant:
+            return Outcome(function(*args, **kwargs), 10**9, 2.0)
         folder, manifest, one, *_ = args
         if isinstance(found[one.name], Exception):
             raise found[one.name]
@@ -77,7 +77,8 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return Outcome(replace(variant, error=error), 0, 0.0)
 
     monkeypatch.setattr(make, "run_isolated", isolated)
-    monkeypatch.setattr(make, "held_out_setting", lambda *args: SimpleNamespace(prompts=("a cat",) * 12))
+    for name in ("held_out_setting", "calibration_setting"):
+        monkeypatch.setattr(make, name, lambda *args: SimpleNamespace(prompts=("a cat",) * 12))
     return found
 
 
@@ -107,6 +108,31 @@ def test_what_is_within_the_budget_is_kept_and_nothing_of_the_rest(package_copy:
     assert made.manifest.files.keys() - manifest.files.keys() == added
     assert not list(package_copy.rglob("*bad*"))
     assert [draft.name for draft, _ in made.measured] == ["good", "bad"]
+    assert [(stage.name, stage.seconds, stage.peak_bytes) for stage in made.stages] == [
+        ("lossy: calibrating prompts", 0.0, 0),
+        ("lossy: making good", 2.0, 10**9),
+        ("lossy: making bad", 2.0, 10**9),
+        ("lossy: held-out prompts", 0.0, 0),
+        ("lossy: measuring good", 0.0, 0),
+        ("lossy: measuring bad", 0.0, 0),
+    ]
+
+
+def test_every_lossy_graph_has_the_difference_that_was_measured(manifest: Manifest) -> None:
+    """That which reads deep features, too: it is in no way of its variant."""
+    nothing, plain, cached = Difference(0.0, 0.0), Difference(0.03, 0.2), Difference(0.04, 0.3)
+    names = ("int8", "int8-deep-1", "int8-shallow-1")
+    lossy = [Artefact(name, "onnx", (f"unet/{name}.onnx",), "any", "int8", "lossy", nothing) for name in names]
+    unet = manifest.components["unet"]
+    components = {**manifest.components, "unet": replace(unet, artefacts=(*unet.artefacts, *lossy))}
+    run = replace(WHOLE_RUN, caching=Caching(2, "int8-deep-1", "int8-shallow-1"))
+    drafts = [draft("int8"), Draft("int8-cached", ("int8", "caching"), {"unet": Way("ort", names[1], "int8", ())}, run)]
+    measured = [
+        replace(variant, error=replace(variant.error, components={"unet": found}))
+        for variant, found in zip(map(provisional, drafts), (plain, cached), strict=True)
+    ]
+    noted = make._with_differences(replace(manifest, components=components), measured).components["unet"].artefacts
+    assert noted[:-3] == unet.artefacts and [each.difference for each in noted[-3:]] == [plain, cached, cached]
 
 
 @pytest.mark.usefixtures("methods", "reached")
@@ -175,14 +201,14 @@ def test_a_method_that_is_missing_something_is_refused_by_name_and_left_out_othe
     methods: dict[str, Lossy],
 ) -> None:
     methods["bad"] = replace(methods["bad"], missing=lambda: "bf16 needs a CPU with AVX512-BF16")
-    methods["seldom"] = replace(methods["good"], by_default=False)
+    methods["third"] = methods["good"]
     said: list[str] = []
-    assert choose_methods((), said.append) == ("good",)
+    assert choose_methods((), said.append) == ("good", "third")
     assert said == ["bad is left out: bf16 needs a CPU with AVX512-BF16"]
-    assert choose_methods(("seldom", "good"), quiet) == ("good", "seldom")
+    assert choose_methods(("third", "good"), quiet) == ("good", "third")
     with pytest.raises(EngineUnavailable, match="^bad cannot be measured here: bf16 needs a CPU"):
         choose_methods(("bad", "good"), quiet)
-    del methods["good"], methods["seldom"]
+    del methods["good"], methods["third"]
     with pytest.raises(EngineUnavailable, match="^no lossy method can be measured here: bad: bf16 needs"):
         choose_methods((), quiet)
 

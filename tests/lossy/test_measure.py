@@ -1,10 +1,20 @@
 """The error of runs is that of the worst, of bytes, after each evaluation."""
 
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
 
-from ldm_export.lossy.measure import Runs, compare_runs
+import numpy as np
+import pytest
+
+from ldm_export.lossy import measure
+from ldm_export.lossy.measure import Runs, calibration_setting, compare_runs, held_out_setting
+from ldm_export.lossy.prompts import OWN
 from ldm_export.verify import metrics
+from ldm_export.verify.run_size import LARGE_DENOISER, LARGE_STEPS
+from ldm_runtime.package.open import read_manifest
 from tests.optimise.graphs import normal
+
+BUILTIN = Path(__file__).parents[2] / "runtime/ldm_runtime/builtin"
 
 
 def runs(evaluations: int = 3, *, image: np.ndarray | None = None, noise: float = 0.0) -> Runs:
@@ -43,3 +53,26 @@ def test_the_drift_is_that_after_each_evaluation() -> None:
 
 def test_of_runs_with_other_numbers_of_evaluations_the_last_latents_are_compared() -> None:
     assert len(compare_runs(runs(3), runs(2)).latents) == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "own", "steps", "counts"),
+    [
+        (LARGE_DENOISER, 50, 50, (8, 12)),
+        (LARGE_DENOISER + 1, 50, LARGE_STEPS, (4, 8)),
+        (LARGE_DENOISER + 1, 4, 4, (4, 8)),
+        (1, 1, 1, (8, 12)),
+    ],
+)
+def test_a_large_denoiser_is_measured_in_no_more_steps_than_its_own(
+    monkeypatch: pytest.MonkeyPatch, weights: int, own: int, steps: int, counts: tuple[int, int]
+) -> None:
+    """A model of four steps has nothing to do with its images in ten."""
+    known = read_manifest(BUILTIN)
+    defaults = replace(known.contract.defaults, steps=own)
+    manifest = replace(known, contract=replace(known.contract, defaults=defaults))
+    monkeypatch.setattr(measure, "denoiser_weights", lambda *args: weights)
+    calibrating, held_out = (make(BUILTIN, manifest, OWN) for make in (calibration_setting, held_out_setting))
+    assert calibrating.steps == held_out.steps == steps
+    assert (len(calibrating.prompts), len(held_out.prompts)) == counts
+    assert not {*calibrating.prompts} & {*held_out.prompts} and not {*calibrating.seeds} & {*held_out.seeds}

@@ -43,6 +43,14 @@ def test_a_repeated_prompt_is_not_for_both_purposes(tmp_path: Path) -> None:
     assert len({*found.calibration, *found.held_out}) == 16
 
 
+@pytest.mark.parametrize("again", ["A cat", "a  cat", "a\tcat", "  a cat", "Une CAFE\u0301", "une caf\u00e9 "])
+def test_what_a_tokenizer_reads_as_the_same_prompt_is_one(again: str, tmp_path: Path) -> None:
+    """Or the one at an odd place would be measured with what the other calibrated."""
+    texts = ["a cat", "une caf\u00e9", *(f"prompt {index}" for index in range(16))]
+    found = read_prompts(write(tmp_path / "a.txt", [*texts, again]))
+    assert [*found.calibration, *found.held_out] == texts[0::2] + texts[1::2]
+
+
 def test_of_a_long_file_prompts_are_taken_from_all_over_it(tmp_path: Path) -> None:
     found = read_prompts(write(tmp_path / "a.txt", [f"{index:03}" for index in range(200)]))
     assert len(found.calibration) == len(found.held_out) == 16
@@ -79,9 +87,18 @@ def test_a_given_file_comes_before_the_package_s_own_and_that_before_ours(tmp_pa
     assert prompts_of([own], given).held_out[0] == "given 1"
 
 
+def test_who_builds_from_a_model_with_a_wrong_file_is_told_to_give_another(tmp_path: Path) -> None:
+    own = write(tmp_path / FILE, ["a cat"])
+    with pytest.raises(InputError, match="there are 1 prompts in .*; give other prompts with --prompts$"):
+        prompts_of([own], None)
+
+
 def test_captions_of_a_model_make_a_file_that_is_read_if_they_are_enough(tmp_path: Path) -> None:
     captions = [f"caption {index}" for index in range(16)]
     assert prompts_text(captions[1:]) is None and prompts_text([*captions[1:], "", "a\x00b"]) is None
+    assert (
+        prompts_text([*captions[1:], "two\u2028lines"]) is None and prompts_text([*captions[1:], "Caption 1"]) is None
+    )
     text = prompts_text([*captions, captions[0]])
     assert text is not None
     (tmp_path / FILE).write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from ldm_export.tune.candidates import DEFAULT, EXACT, Candidate, loss_of
-from ldm_export.tune.race import ROUNDS, Timed, Timing, fastest, mixed, race
+from ldm_export.tune.race import ROUNDS, Timed, Timing, fastest, is_undecided, mixed, race
 from ldm_runtime.errors import EngineUnavailable, LdmError
 
 AUTO, A, B = DEFAULT, Candidate(EXACT, {"unet": "a"}, None), Candidate(EXACT, {"unet": "b"}, None)
@@ -117,6 +117,12 @@ def test_the_time_is_kept_but_for_the_default_s_first_turn(limit):
     assert len(machine.turns) == max(1, min(int(limit), 3 * ROUNDS))
 
 
+def test_the_default_has_a_turn_however_short_the_time_is():
+    now = iter(range(100))
+    results = race([AUTO, A], lambda candidate: timing(1.0), seconds=1e-9, clock=lambda: float(next(now)))
+    assert [len(each.timings) for each in results] == [1, 0]
+
+
 def test_what_the_time_did_not_reach_is_kept_without_a_timing():
     results = Machine({AUTO.name: 1.0, A.name: 1.0, B.name: 1.0}).race(AUTO, A, B, seconds=2.5)
     assert [len(each.timings) for each in results] == [1, 1, 0]
@@ -128,6 +134,16 @@ def test_two_times_of_each_decide_nothing():
     assert fastest([default, other], default) is default
     default, other = timed(AUTO, 1.0, 1.0, 1.0), timed(A, 0.1, 0.1, 0.1)
     assert fastest([default, other], default) is other
+
+
+def test_nothing_is_decided_while_another_may_still_beat_the_default():
+    default, twice = timed(AUTO, 1.0), timed(AUTO, 1.0, 1.0)
+    assert is_undecided([default, timed(A, 1.0)]) and is_undecided([twice, timed(A, 0.5, 0.5)])
+    assert is_undecided([default, Timed(A)])
+    assert not is_undecided([default, timed(A, 2.0)])  # clearly behind, so that the race is over
+    assert not is_undecided([default]) and not is_undecided([default, Timed(A, (), "does not run")])
+    assert not is_undecided([timed(AUTO, 1.0, 1.0, 1.0), timed(A, 1.0, 1.0)])
+    assert not is_undecided([Timed(AUTO, (), "does not run"), timed(A, 1.0)])
 
 
 def test_who_loads_longer_than_it_saves_in_an_image_is_not_chosen():

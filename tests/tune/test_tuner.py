@@ -11,7 +11,7 @@ from PIL import Image
 
 from ldm_export.cli.main import verbs
 from ldm_export.tune import field, tuner
-from ldm_export.tune.candidates import Candidate
+from ldm_export.tune.candidates import DEFAULT, Candidate
 from ldm_export.tune.race import ROUNDS, Timing
 from ldm_export.tune.tuner import tune_package
 from ldm_runtime.budget import read_budget
@@ -141,15 +141,40 @@ def test_an_engine_that_does_not_open_is_a_row_with_its_sentence(tiny, monkeypat
     assert "exact, openvino: openvino has no device here" in report.table()
 
 
-def test_a_time_that_is_too_short_to_choose_is_said(tiny, monkeypatch):
-    now = iter(range(0, 10**6, 100))
-    takes(monkeypatch, half_with_openvino)
+def hurry(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """Let the race's clock go on by so many seconds each time that it is read."""
+    now = iter(range(10**6))
     real = tuner.race
-    monkeypatch.setattr(tuner, "race", lambda *rest, **more: real(*rest, clock=lambda: float(next(now)), **more))
+    monkeypatch.setattr(tuner, "race", lambda *rest, **more: real(*rest, clock=lambda: step * next(now), **more))
+
+
+def test_a_time_that_is_too_short_to_choose_is_said_and_the_profile_of_before_stays(tiny, monkeypatch):
+    takes(monkeypatch, half_with_openvino)
+    tune_package(tiny)
+    before = kept(tiny)
+    hurry(monkeypatch, 100.0)
     report = tune_package(tiny, minutes=5.0)
-    assert report.chosen[0].engines == {}
-    assert report.notices == ("in this time nothing was measured 3 times, which a choice needs; give more --minutes",)
+    assert report.chosen[0].engines == {} and report.profile is None and "profile: " not in report.table()
+    assert report.notices == (
+        "in this time nothing was measured 3 times, which a choice needs, so that no profile is written; give more "
+        "--minutes",
+    )
     assert report.rows[-1].trouble == "the time was over before its turn"
+    assert kept(tiny) == before and before is not None and before.chosen[0].seconds == 0.5
+
+
+def test_a_race_that_is_decided_after_a_round_has_a_profile_and_asks_for_no_more_time(tiny, monkeypatch):
+    takes(monkeypatch, lambda candidate: 3.0 if candidate != DEFAULT else 1.0)
+    report = tune_package(tiny)
+    assert report.notices == () and len(kept(tiny).measured[0].seconds) == 1
+    assert report.chosen == (Best("", {}, None, 1.0),)
+
+
+def test_the_least_time_still_measures_the_default(tiny, monkeypatch):
+    takes(monkeypatch, half_with_openvino)
+    hurry(monkeypatch, 1.0)
+    report = tune_package(tiny, minutes=1e-9)
+    assert report.default_seconds == 1.0 and report.profile is None
 
 
 @pytest.mark.parametrize(
@@ -256,6 +281,19 @@ def test_the_verb_prints_a_table_or_json_and_keeps_existing_files(tiny, tmp_path
     as_json = CliRunner().invoke(verbs, ["tune", str(tiny), "--json", "--out", str(out), "--force"])
     facts = json.loads(as_json.stdout)
     assert facts["chosen"][0]["seconds"] == 0.5 and Path(facts["profile"]).is_file()
+
+
+def test_the_table_is_printed_though_the_files_cannot_be_written(tiny, tmp_path, monkeypatch):
+    takes(monkeypatch, half_with_openvino)
+    out = tmp_path / "tuned"
+
+    def full(*arguments: object, **more: object) -> None:
+        raise OutputError("no space is left")
+
+    monkeypatch.setattr("ldm_export.tune.report.write_results", full)
+    result = CliRunner().invoke(verbs, ["tune", str(tiny), "--out", str(out)])
+    assert result.exit_code == 1 and "no space is left" in result.stderr
+    assert "0.50 of the default's 1 s" in result.stdout
 
 
 def test_the_verb_ends_with_130_at_ctrl_c_and_1_at_an_error(tiny, monkeypatch):

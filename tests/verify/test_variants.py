@@ -10,7 +10,7 @@ import pytest
 
 from ldm_export.verify import reference_file, variant_run, variants
 from ldm_export.verify import report as reports
-from ldm_export.verify.gate import proving_engines, verify_package
+from ldm_export.verify.gate import prove_variants, proving_engines, verify_package
 from ldm_export.verify.report import VariantResult
 from ldm_export.verify.variant_file import file_of
 from ldm_runtime.engines.units import cpu_units
@@ -111,6 +111,15 @@ def test_a_wrong_number_in_one_quantised_layer_fails(copy: Path, name: str, faul
     result = result_of(copy, name)
     assert not result.passed, what
     assert any(component in sentence for sentence in result.failures)
+
+
+def test_a_build_whose_variant_is_not_as_it_was_measured_is_not_proven(copy: Path) -> None:
+    edit_data(copy, f"unet/{DATA}", FAULTS["a layer's weights x 1.5"])
+    opened = open_package(copy, check="size")
+    proven = reports.recorded(opened)
+    report = prove_variants(copy, opened.manifest, proven=proven)
+    assert proven.passed and not report.passed and report.cases == proven.cases
+    assert report.first_failure.startswith("variant int8: unet")
 
 
 def test_a_variant_that_computes_in_another_precision_than_it_says_fails(copy: Path) -> None:

@@ -86,8 +86,11 @@ class Profile:
         return next((each for each in self.chosen if each.variant == variant), None)
 
     def seconds(self) -> dict[str, float]:
-        """Return variant -> seconds of an image, "" for the exact one; infinite where a variant does not beat that."""
-        ran = {each.variant: math.inf for each in self.measured}
+        """Return variant -> seconds of an image, "" for the exact one; infinite where a variant does not beat that.
+
+        A variant whose turn did not come is not in it.
+        """
+        ran = {each.variant: math.inf for each in self.measured if each.seconds or each.trouble is not None}
         return {**ran, **{each.variant: each.seconds for each in self.chosen}}
 
 

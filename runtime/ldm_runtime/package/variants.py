@@ -42,6 +42,10 @@ class VariantRun:
     sampler: str | None
 
 
+WHOLE_RUN = VariantRun(caching=None, guidance_until=1.0, steps=None, sampler=None)
+"""A run as the package has it, of a variant whose graphs alone are lossy."""
+
+
 @dataclasses.dataclass(frozen=True)
 class MeasuredPrompts:
     """The prompts of a measurement. sha256: of their lines."""

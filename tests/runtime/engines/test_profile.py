@@ -153,6 +153,11 @@ def test_a_damaged_one_of_another_machine_is_not_said_here():
 
 def test_a_variant_that_does_not_beat_the_default_takes_for_ever():
     assert made().seconds() == {"": 0.4, "int8": 0.2, "bf16": math.inf}
+
+
+def test_of_a_variant_whose_turn_did_not_come_nothing_is_known_but_of_one_that_does_not_run_it_is():
+    turns = (Measured("late", "late", (), None, None, None), Measured("large", "large", (), None, None, "no memory"))
+    assert made(measured=turns).seconds() == {"": 0.4, "int8": 0.2, "large": math.inf}
     assert made().of("int8") == Best("int8", {}, None, 0.2) and made().of("bf16") is None
 
 
