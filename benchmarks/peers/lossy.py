@@ -6,7 +6,7 @@ nothing of them. Here every form is made whatever its error, which the tables th
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,18 +45,25 @@ NOT_MEASURED = Difference(relative_rms=1.0, max_abs=1.0)  # a manifest wants one
 
 
 def write_calibration(package: Path, size: tuple[int, int], threads: int, out: Path) -> None:
-    """Write what denoiser and decoder are fed with, as COMPONENT/NUMBER/INPUT: real runs, then noise of their shapes.
-
-    What the components are measured on is noise too, of another seed.
-    """
+    """Write what denoiser and decoder are fed with in runs of PROMPTS, as COMPONENT/NUMBER/INPUT."""
     arrays = {
         f"{component}/{number}/{name}": value
-        for component, feeds in _recorded(open_package(package, check="size"), size, threads).items()
-        for number, each in enumerate([*feeds, *_like(feeds)])
+        for component, feeds in _recorded(package, size, threads, PROMPTS).items()
+        for number, each in enumerate(feeds)
         for name, value in each.items()
     }
     with atomic_file(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def measured_inputs(package: Path, size: tuple[int, int], threads: int) -> dict[str, np.ndarray]:
+    """Return what the components are measured on, as COMPONENT.INPUT: a run of another prompt, in the middle of it."""
+    recorded = _recorded(package, size, threads, (PROMPT,))
+    return {
+        f"{component}.{name}": value
+        for component, feeds in recorded.items()
+        for name, value in feeds[len(feeds) // 2].items()
+    }
 
 
 def read_calibration(file: Path, component: str) -> list[Feeds]:
@@ -115,28 +122,19 @@ def _variants(denoiser: str, decoder: str) -> Iterator[Variant]:
         yield Variant(whole, ("int8",), ways, run, error, time=1.0, bytes=0)
 
 
-def _recorded(package: Package, size: tuple[int, int], threads: int) -> dict[str, list[Feeds]]:
-    """Draw the prompts exactly, in few steps; return what denoiser and decoder were fed with."""
+def _recorded(path: Path, size: tuple[int, int], threads: int, prompts: Sequence[str]) -> dict[str, list[Feeds]]:
+    """Draw the prompts exactly, in few steps; return what denoiser and decoder were fed with.
+
+    The timesteps are whole numbers, as OpenVINO GenAI's UNet wants them.
+    """
+    package = open_package(path, check="size")
     contract, choice = package.manifest.contract, choose("ort", threads=threads)
     names = (contract.denoiser.component, contract.codec.decoder.component)
     engines = {name: RecordingEngine(open_engine(choice, package, name).engine) for name in names}
     with Pipeline(package, choice, engines=engines) as pipe:
-        for seed, prompt in enumerate(PROMPTS, start=501):
-            assert prompt != PROMPT  # which the images are of
-            pipe(prompt, seed=seed, steps=STEPS, size=size)
+        for prompt in prompts:
+            pipe(prompt, seed=501, sampler="ddim", steps=STEPS, size=size)
     return {name: engine.feeds for name, engine in engines.items()}
-
-
-def _like(feeds: Iterable[Feeds]) -> list[Feeds]:
-    """Return feeds of the same shapes and timesteps whose other values are noise."""
-    random = np.random.default_rng(2)
-    return [
-        {
-            name: random.standard_normal(value.shape).astype(value.dtype) if value.ndim > 1 else value
-            for name, value in each.items()
-        }
-        for each in list(feeds)[::2]
-    ]
 
 
 class _Forms:

@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,13 @@ def open_results(out: Path, settings: Settings, machine: str, *, force: bool) ->
     return replace(found, left_out={}, date=fresh.date)
 
 
-def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
-    """Write the inputs of all peers: seeded inputs of every component, and the noise that an image starts from."""
+def write_inputs(
+    path: Path, contract: Contract, size: tuple[int, int], real: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> None:
+    """Write the inputs of all peers: seeded inputs of every component, and the noise that an image starts from.
+
+    real: COMPONENT.INPUT -> what takes the place of noise; what was calibrated with real runs is only right for such.
+    """
     random = np.random.default_rng(1)
     arrays = {
         f"{component}.{name}": array
@@ -130,6 +136,7 @@ def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
         for name, array in feeds(contract, component, size).items()
     }
     factor = contract.latent.downsample
+    arrays |= {name: np.array(value) for name, value in real.items()}
     sample = arrays[f"{contract.denoiser.component}.{contract.denoiser.sample}"]
     sample[:] = sample[:1]  # guidance evaluates the same latents with two texts
     for text in contract.text:
@@ -299,6 +306,12 @@ def write_lossy(package: Path, calibration: Path, folder: Path) -> None:
     from benchmarks.peers.lossy import write_lossy_package
 
     write_lossy_package(package, calibration, folder)
+
+
+def measured_inputs(package: Path, size: tuple[int, int], threads: int) -> dict[str, np.ndarray]:
+    from benchmarks.peers.lossy import measured_inputs as record
+
+    return record(package, size, threads)
 
 
 def write_calibration(package: Path, size: tuple[int, int], threads: int, out: Path) -> None:

@@ -15,6 +15,7 @@ from benchmarks.peers.rounds import (
     Say,
     Settings,
     environments_in,
+    measured_inputs,
     open_results,
     run_rounds,
     write_checkpoint,
@@ -161,7 +162,6 @@ def compare(
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     results = open_results(out, settings, machine(), force=force)
-    write_inputs(out / "inputs.npz", contract, settings.size)
     models = Models(
         package=package.absolute(),
         checkpoint=_checkpoint(package, checkpoint, out, opened.identity),
@@ -171,6 +171,10 @@ def compare(
         lossy=out / "models" / f"lossy-{opened.identity[:16]}",
     )
     (out / "models").mkdir(exist_ok=True)
+    if force or not (out / "inputs.npz").exists():
+        say("recording what the components are measured on")
+        real = run_isolated(measured_inputs, package.absolute(), settings.size, settings.threads).value
+        write_inputs(out / "inputs.npz", contract, settings.size, real)
     find = _this_python if here else environments_in((environments or out / "environments").absolute(), results, say)
     runner = Runner(out, results, models, find, say, components or COMPONENTS)
     run_rounds(runner, list(peers or PEERS), rounds, tasks or ALL_TASKS)

@@ -34,7 +34,7 @@ def render(results: Results) -> str:
         f" {SECONDS_OF_A_SHORT_IMAGE:g} s. The last column is the mean difference of the images, of 255 levels, from"
         f" that of {PEERS[REFERENCE].title}; of a peer with noise of its own, from its own in float32.\n\n"
         + _image_table(results, peers),
-        *(_component_part(results, peers, name) for name in COMPONENTS),
+        *filter(None, (_component_part(results, peers, name) for name in COMPONENTS)),
         f"## {STEPS} evaluations of the UNet / those of {PEERS[RIVAL].title}\n\nFrom the times of its evaluations."
         " With caching one in so many is whole, and the others are shallow.\n\n" + _caching_table(results, peers),
         "## Opening the UNet\n\n" + _open_table(results, peers),
@@ -86,7 +86,7 @@ def _image_table(results: Results, peers: Sequence[str]) -> str:
 
 
 def _component_part(results: Results, peers: Sequence[str], component: str) -> str:
-    """Render milliseconds, their ratio, error and memory of one component."""
+    """Render milliseconds, their ratio, error and memory of one component; "" where nobody was asked for it."""
     rows = []
     for peer in peers:
         seconds, peaks = (
@@ -99,6 +99,8 @@ def _component_part(results: Results, peers: Sequence[str], component: str) -> s
         error = results.errors.get(peer, {}).get(component)
         row = [PEERS[peer].title, PEERS[peer].precision, spread(seconds, 1e3), spread(shares)]
         rows.append([*row, NONE if error is None else f"{error:.1e}", spread(peaks, 1e-6)])
+    if not rows:
+        return ""
     what = {"unet": ", two samples as guidance has them"}.get(component, "")
     head = ["", "precision", "ms", f"/ {PEERS[RIVAL].title}", f"relative RMS from {REFERENCE}", "peak memory, MB"]
     said = "The memory is that of the process while it evaluates, with all that it has opened."

@@ -109,9 +109,11 @@ def _choice(request: Request) -> EngineChoice:
 
 def _artefact(request: Request, package: Package, component: str) -> Artefact:
     """Return what runs of a component: the form that is asked for, or the engine's best where it has none of it."""
-    wanted = artefact_name(request.form, request.engine)
-    there = [each for each in package.manifest.components[component].artefacts if each.name == wanted]
-    return there[0] if there else artefact_for(request.engine, package, component)
+    artefacts = {each.name: each for each in package.manifest.components[component].artefacts}
+    for form in (request.form, request.form.removesuffix("-cached")):  # caching is about the denoiser alone
+        if artefact_name(form, request.engine) in artefacts:
+            return artefacts[artefact_name(form, request.engine)]
+    return artefact_for(request.engine, package, component)
 
 
 def artefact_name(form: str, engine: str) -> str:
