@@ -52,7 +52,10 @@ endif()
 
 if(LDM_BUILD_TOOL)
   file(GLOB LDM_TOOL_SOURCES CONFIGURE_DEPENDS src/tool/*.cpp)
-  add_executable(ldm ${LDM_TOOL_SOURCES} core/text/utf8.cpp)
+  add_executable(ldm ${LDM_TOOL_SOURCES})
+  if(NOT LDM_LINKAGE STREQUAL STATIC)  # an archive shows it to the tool
+    target_sources(ldm PRIVATE core/text/utf8.cpp)
+  endif()
   target_link_libraries(ldm PRIVATE ldm_options ldm_runtime)
   set_target_properties(ldm PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 endif()

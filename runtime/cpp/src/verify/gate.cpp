@@ -53,6 +53,9 @@ public:
         LDM_TRY(require_same_probe(scope_, reference_, manifest.contract));
         LDM_TRY(compare_facts(scope_, arena_, model_, reference_, build.contract, current, facts_));
         for (const auto& [name, component] : manifest.components) LDM_TRY(compare_component(name, component));
+        for (const Variant& variant : manifest.variants) {
+            scope_.tell("verify", {"variant ", variant.name, " left out: ldm-export verify compares it"});
+        }
         scope_.tell("verify", {"sampling run of ", reference_.run().steps, " steps"});
         LDM_TRY(compare_run(scope_, arena_, model_, components_, reference_, out.trajectory.emplace()));
         LDM_TRY(package_.confirm(scope_));  // what was compared is what was hashed
