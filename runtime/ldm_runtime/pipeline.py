@@ -71,9 +71,10 @@ def open_pipeline(
     choice.names(package.manifest.contract)
     try:
         tuned, said = _tuned(package, choice)
-        chosen = choose_variant(package, limit, choice, profile=None if tuned is None else tuned.seconds())
         if variant is not None:
             chosen = named_variant(package, variant, limit, choice)
+        else:
+            chosen = choose_variant(package, limit, choice, profile=None if tuned is None else tuned.seconds())
         pipeline = _opened(package, choice, dataclasses.replace(chosen, notices=(*said, *chosen.notices)), tuned)
     except LdmError:
         package.confirm()  # a damaged file is a better explanation than what an engine made of it
