@@ -111,8 +111,8 @@ def spoil(part: str, factor: float, shift: int, share: float = 0.5) -> Callable[
     return change
 
 
-# A scale or zero of inputs is read to round and to widen: what is wrong with it shows where it cuts values off. Of the
-# UNet's 55 zeros four are not seen, where hardly a value lies at that end; of the scales every one is.
+# A scale or zero of inputs is read to round and to widen: what is wrong with it shows where it cuts values off. Every
+# scale of both components is seen by this; of the zeros some are not, where hardly a value lies at that end.
 FAULTS = (("scale", 1.5, 0), ("input_scale", 0.5, 0))
 ZERO = ("input_zero", 1, 64)
 
