@@ -1,14 +1,13 @@
 """The method bf16: the exact graphs of denoiser and decoder, which OpenVINO computes in bfloat16."""
 
 from ldm_export.lossy.method import Draft, Made, Order, Progress
+from ldm_export.lossy.units import BF16, unit_of
 from ldm_runtime.engines.choice import artefact_for
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import WHOLE_RUN, Way
 
 ENGINE = "openvino"
-_UNITS = ("avx512_bf16", "amx_bf16")  # one of them
 
 
 def missing_bf16() -> str | None:
@@ -17,16 +16,11 @@ def missing_bf16() -> str | None:
     return kind.missing() or kind.missing_for("bf16")
 
 
-def units_of_bf16() -> tuple[str, ...]:
-    """Return the unit of this CPU that a way in bfloat16 cannot do without."""
-    return tuple(unit for unit in _UNITS if unit in cpu_units())[:1]
-
-
 def make_bf16(order: Order, *, progress: Progress) -> Made:
     """Make no file: what is lossy is how the graphs are computed."""
     package, contract = Package(order.folder, order.manifest, "", "size"), order.manifest.contract
     ways = {
-        name: Way(ENGINE, artefact_for(ENGINE, package, name).name, "bf16", units_of_bf16())
+        name: Way(ENGINE, artefact_for(ENGINE, package, name).name, "bf16", unit_of(BF16))
         for name in (contract.denoiser.component, contract.codec.decoder.component)
     }
     return Made([Draft("bf16", ("bf16",), ways, WHOLE_RUN)])

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ldm_export.export.graph_file import read_graph
-from ldm_export.lossy.bf16 import units_of_bf16
 from ldm_export.lossy.calibrate import Feeds, collect_ranges, record_runs
 from ldm_export.lossy.layers import exposed, quantisable
 from ldm_export.lossy.measure import RunError, compare_runs
@@ -22,6 +21,7 @@ from ldm_export.lossy.ranges import ValueRange
 from ldm_export.lossy.sensitivity import Group, fewest_kept, rank_groups
 from ldm_export.lossy.store import Quantised, store
 from ldm_export.lossy.trials import MARGIN, Trials, in_words
+from ldm_export.lossy.units import BF16, EIGHT_BITS, unit_of
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
 from ldm_export.optimise.pipeline import Pass, run_passes
@@ -187,7 +187,8 @@ class _Search:
         ways = dict.fromkeys(self.components, _way(form))
         made = [Draft(form.artefact, ("int8",), ways, WHOLE_RUN, note)]
         if form.engine == "openvino" and "bf16" in self.order.methods:
-            beside = {name: replace(way, precision="bf16", units=units_of_bf16()) for name, way in ways.items()}
+            units = (*unit_of(EIGHT_BITS), *unit_of(BF16))
+            beside = {name: replace(way, precision="bf16", units=units) for name, way in ways.items()}
             made.append(Draft("int8-bf16", ("int8", "bf16"), beside, WHOLE_RUN, note))
         return made
 
@@ -210,4 +211,4 @@ def _kept(component: _Component, count: int) -> frozenset[str]:
 
 
 def _way(form: Form) -> Way:
-    return Way(form.engine, form.artefact, "int8", ())
+    return Way(form.engine, form.artefact, "int8", unit_of(EIGHT_BITS))

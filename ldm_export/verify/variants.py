@@ -29,9 +29,10 @@ from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Caching, Variant
 from ldm_runtime.pipeline import Pipeline
 
-# Of a case's own error, against what the variant made when it was measured: other threads, kernels and CPUs round a few
-# values to the level beside.
-OWN_SHARE, SMALLEST_OWN = 0.25, 1e-4
+# Of a case's own error, against what the variant made when it was measured. With other threads it makes the same
+# numbers, to the bit; a tiny decoder's layer with its weights x 1.5, among others of a large error, made 0.13 of it.
+OWN_SHARE, SMALLEST_OWN = 0.1, 1e-4
+CACHED_SHARE = 0.25  # of the component's error, between two graphs of one evaluation
 PSNR_MARGIN = 2.0  # dB, of the sampling run's image
 
 
@@ -128,7 +129,7 @@ def _cached(pipe: Pipeline, variant: Variant, caching: Caching, reference: Refer
     role = pipe.contract.denoiser
     features = DeepFeatures(pipe.component(role.component).components, role.component, caching)
     recorded = variant.error.components.get(role.component)
-    tolerance = max(SMALLEST_OWN, 0.0 if recorded is None else OWN_SHARE * recorded.relative_rms)
+    tolerance = max(SMALLEST_OWN, 0.0 if recorded is None else CACHED_SHARE * recorded.relative_rms)
     for case in reference.cases_of(role.component):
         batch = len(case.inputs[role.sample])
         with suppress(OutOfProfile):
