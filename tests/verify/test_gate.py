@@ -82,7 +82,8 @@ def test_an_artefact_of_a_variant_is_left_out(copy):
     perturbations.add_variant_of_the_cpu_graph(copy)
     said: list[str] = []
     report = verify_package(copy, progress=said.append)
-    assert report.passed and {case.artefact for case in report.cases if case.component == "unet"} == {"canonical"}
+    assert {case.artefact for case in report.cases if case.component == "unet"} == {"canonical"}
+    assert report.failures and all(each.startswith("variant half: ") for each in report.failures)  # it has no record
     assert "verify: unet, ort_cpu left out: no engine picks it by itself" in said
 
 
