@@ -22,8 +22,8 @@ struct Tolerance {
 // That of float32: the loosest, of which each case and each sampling run has its own.
 Tolerance exact_tolerance();
 
-// That of a lossy artefact: that of its precision, and no more than was recorded of it allows. None: the reference's own
-// holds.
+// That of a lossy artefact: that of its precision, and no more than was recorded of it allows. None: the reference's
+// own holds.
 std::optional<Tolerance> lossy_tolerance(const Artefact& artefact);
 
 // Run every case of a component and judge it output by output.
