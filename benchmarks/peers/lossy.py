@@ -19,6 +19,8 @@ from ldm_export.bench import PROMPT
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy.calibrate import Feeds, RecordingEngine, collect_ranges
 from ldm_export.lossy.layers import exposed, quantisable
+from ldm_export.lossy.measure import provisional
+from ldm_export.lossy.method import Draft
 from ldm_export.lossy.quantise import Scheme, quantise
 from ldm_export.lossy.ranges import ValueRange
 from ldm_export.lossy.store import Quantised, store
@@ -34,7 +36,7 @@ from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
-from ldm_runtime.package.variants import Caching, MeasuredError, MeasuredPrompts, Variant, VariantRun, Way
+from ldm_runtime.package.variants import Caching, Variant, VariantRun, Way
 from ldm_runtime.pipeline import Pipeline
 
 STEPS = 4  # of each run that calibrates, which has every kind of noise from the first row of a plan to the last
@@ -99,27 +101,13 @@ def write_lossy_package(package: Path, calibration: Path, folder: Path) -> None:
 
 def _variants(denoiser: str, decoder: str) -> Iterator[Variant]:
     """Yield the variants that a manifest wants for artefacts in eight bits. Their errors are not measured here."""
-    error = MeasuredError(
-        components={denoiser: NOT_MEASURED, decoder: NOT_MEASURED},
-        latents=(1.0,),
-        psnr=0.0,
-        ssim=0.0,
-        worst=0,
-        prompts=MeasuredPrompts("0" * 64, 1),
-        seeds=(0, 0),
-        steps=1,
-        sampler="ddim",
-        guidance=1.0,
-        size=(64, 64),
-        units=(),
-        versions={},
-    )
     for form, engine in (("int8", "ort"), ("int8", "openvino"), ("int8-cached", "openvino")):
         whole, plain = artefact_name(form, engine), artefact_name("int8", engine)
         caching = Caching(2, whole, whole.removesuffix("deep") + "shallow") if form == "int8-cached" else None
         run = VariantRun(caching=caching, guidance_until=1.0, steps=None, sampler=None)
         ways = {name: Way(engine, each, "int8", ()) for name, each in ((denoiser, whole), (decoder, plain))}
-        yield Variant(whole, ("int8",), ways, run, error, time=1.0, bytes=0)
+        made = provisional(Draft(whole, ("int8",), ways, run))
+        yield replace(made, error=replace(made.error, psnr=0.0, ssim=0.0))  # within no budget
 
 
 def _recorded(path: Path, size: tuple[int, int], threads: int, prompts: Sequence[str]) -> dict[str, list[Feeds]]:

@@ -9,8 +9,7 @@ from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Variant
-from ldm_runtime.variants import Machine as Lacks
-from ldm_runtime.variants import why_not
+from ldm_runtime.variants import Abilities, why_not
 
 ON_CPU = ("ort", "openvino")  # the engines that threads are for
 
@@ -88,4 +87,4 @@ def _missing(package: Package, variant: Variant, budget: Budget | None, machine:
     if budget is not None and not budget.holds(error.psnr, error.ssim):
         reached = "equal images" if error.psnr is None else f"{error.psnr:.1f} dB and SSIM {error.ssim:.3f}"
         return f"it reaches {reached}"
-    return why_not(variant, package, choose(), Lacks(machine.units, lambda name: ENGINES[name].missing()))
+    return why_not(variant, package, choose(), Abilities(machine.units, lambda name: ENGINES[name].missing()))

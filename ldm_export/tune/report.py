@@ -1,7 +1,6 @@
 """What a tuning found, for a terminal, as JSON, and as files: the table, the frontier as CSV and as a plot."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ldm_runtime.engines.profile import Best
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
 
-FILES = ("tune.json", "frontier.csv", "frontier.png")
+JSON, CSV, PLOT = FILES = ("tune.json", "frontier.csv", "frontier.png")
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ class TuneReport:
 def write_results(report: TuneReport, out: Path, *, force: bool) -> None:
     """Write the FILES into the folder `out`."""
     make_folder(out)
-    contents: Sequence[str] = (report.to_json(), frontier.to_csv(report.rows))
-    for name, content in zip(FILES, contents, strict=False):
+    for name, content in ((JSON, report.to_json()), (CSV, frontier.to_csv(report.rows))):
         with atomic_file(out / name, force=force) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    save_png(frontier.draw(report.rows), out / FILES[2], {"package": report.package}, force=force)
+    save_png(frontier.draw(report.rows), out / PLOT, {"package": report.package}, force=force)

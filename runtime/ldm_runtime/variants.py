@@ -19,7 +19,7 @@ from ldm_runtime.sampling.solvers import read_sampler
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine:
+class Abilities:
     """What a way may need of a machine. units: of its CPU. missing: what it lacks to run an engine, or None."""
 
     units: Collection[str]
@@ -38,22 +38,22 @@ class Chosen:
         return None if self.variant is None else self.variant.name
 
 
-def this_machine() -> Machine:
-    """Describe this machine."""
-    return Machine(cpu_units(), lambda engine: ENGINES[engine].missing())
+def abilities_here() -> Abilities:
+    """Return those of this machine."""
+    return Abilities(cpu_units(), lambda engine: ENGINES[engine].missing())
 
 
 def choose_variant(
     package: Package,
     budget: Budget,
     choice: EngineChoice,
-    machine: Machine | None = None,
+    able: Abilities | None = None,
     profile: Mapping[str, float] | None = None,
 ) -> Chosen:
     """Choose the fastest variant that is within the budget and can run; none if drawing exactly is as fast.
 
-    machine: None is this one. profile: seconds of an image here by variant, "" of the exact one; of what is not in it,
-    and without one, the order is that of the machine that built the package. An engine of `choice` by name excludes
+    able: None is this machine's. profile: seconds of an image here by variant, "" of the exact one; of what is not in
+    it, and without one, the order is that of the machine that built the package. An engine of `choice` by name excludes
     variants that run its components with another.
     """
     if budget.value is None:
@@ -67,7 +67,7 @@ def choose_variant(
             f"no variant of this package is within {_text(budget)} ({_best(variants, budget)}): drawn exactly"
         )
     seconds = _estimates(package, profile)
-    here = this_machine() if machine is None else machine
+    here = abilities_here() if able is None else able
     passed_over = []
     for variant in sorted(within, key=lambda each: seconds[each.name]):
         if seconds[variant.name] >= seconds[""]:
@@ -83,7 +83,7 @@ def choose_variant(
 
 
 def named_variant(
-    package: Package, name: object, budget: Budget, choice: EngineChoice, machine: Machine | None = None
+    package: Package, name: object, budget: Budget, choice: EngineChoice, able: Abilities | None = None
 ) -> Chosen:
     """Return the variant of a name, with what it costs.
 
@@ -98,19 +98,19 @@ def named_variant(
     variant = known[name]
     if budget.value is not None and not budget.holds(variant.error.psnr, variant.error.ssim):
         raise InputError(f"variant {name} is not within {_text(budget)}: {_reached(variant, budget)}")
-    reason = why_not(variant, package, choice, this_machine() if machine is None else machine)
+    reason = why_not(variant, package, choice, abilities_here() if able is None else able)
     if reason is not None:
         raise EngineUnavailable(f"the variant {name} does not run here: {reason}; leave it out to draw exactly")
     return Chosen(variant, (_claim(variant),))
 
 
-def why_not(variant: Variant, package: Package, choice: EngineChoice, machine: Machine) -> str | None:
+def why_not(variant: Variant, package: Package, choice: EngineChoice, able: Abilities) -> str | None:
     """Return the first reason why a variant cannot run, or None."""
     named = choice.names(package.manifest.contract)
     for component, way in variant.ways.items():
         if named[component] not in (AUTO, way.engine):
             return f"it runs {component} with {way.engine}, but engine is {choice.text}"
-        reason = _lacks(way, package, component, machine)
+        reason = _lacks(way, package, component, able)
         if reason is not None:
             return reason
     if _is_cut(variant, package):
@@ -152,16 +152,16 @@ def _is_cut(variant: Variant, package: Package) -> bool:
     )
 
 
-def _lacks(way: Way, package: Package, component: str, machine: Machine) -> str | None:
+def _lacks(way: Way, package: Package, component: str, able: Abilities) -> str | None:
     if way.engine not in ENGINES:
         return f"it runs {component} with {way.engine}, which this version does not know"
-    missing = machine.missing(way.engine)
+    missing = able.missing(way.engine)
     if missing is not None:
         return f"{way.engine} does not run here: {missing}"
-    absent = [unit for unit in way.units if unit not in machine.units]
+    absent = [unit for unit in way.units if unit not in able.units]
     if absent:
         needed = ", ".join(NAMES.get(unit, unit) for unit in absent)
-        return f"it needs a CPU with {needed}; this one has {describe_units(machine.units)}"
+        return f"it needs a CPU with {needed}; this one has {describe_units(able.units)}"
     precision = asked_precision(way, artefact_named(package, component, way.artefact))
     return None if precision is None else ENGINES[way.engine].missing_for(precision)
 

@@ -7,11 +7,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from ldm_runtime.package import manifest_json
-from ldm_runtime.package.artefacts import Artefact, Difference
+from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
-from ldm_runtime.package.variants import Caching, MeasuredError, MeasuredPrompts, Variant, VariantRun, Way
-from tests.runtime import tiny_package
+from ldm_runtime.package.variants import Caching, Variant, Way
+from tests.runtime import lossy_package, tiny_package
 
 KEPT = "kept_features"
 DIMS = ("batch", tiny_package.CHANNELS, "height", "width")
@@ -36,30 +36,11 @@ def make(folder: Path) -> Path:
 
 def variant(interval: int = 2, keeps: str = "deep", reads: str = "shallow", **run: object) -> Variant:
     """A variant with caching; `run`: what else is not the package's own."""
-    options = {"guidance_until": 1.0, "steps": None, "sampler": None, **run}
-    return Variant(
-        name="cached",
-        methods=("caching",),
-        ways={"unet": Way("ort", keeps, "fp32", ())},
-        run=VariantRun(caching=Caching(interval, keeps, reads), **options),  # type: ignore[arg-type]
-        error=MeasuredError(
-            components={"unet": Difference(0.0, 0.0)},
-            latents=(0.1,),
-            psnr=30.0,
-            ssim=0.9,
-            worst=0,
-            prompts=MeasuredPrompts("0" * 64, 1),
-            seeds=(1, 1),
-            steps=4,
-            sampler="dpmpp_2m",
-            guidance=3.0,
-            size=(64, 48),
-            units=(),
-            versions={},
-        ),
-        time=0.5,
-        bytes=0,
+    way = Way("ort", keeps, "fp32", ())
+    made = lossy_package.variant(
+        "cached", 30.0, 0.5, ways={"unet": way}, caching=Caching(interval, keeps, reads), **run
     )
+    return dataclasses.replace(made, methods=("caching",))
 
 
 def _shallow() -> onnx.ModelProto:

@@ -16,7 +16,7 @@ from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.variants import Variant, Way
-from ldm_runtime.variants import Chosen, Machine, choose_variant, named_variant, why_not
+from ldm_runtime.variants import Abilities, Chosen, choose_variant, named_variant, why_not
 from tests.runtime import tiny_package
 from tests.runtime.lossy_package import BF16, variant, with_variants
 from tests.runtime.notices import said
@@ -29,7 +29,7 @@ def package_with(folder: Path, *variants: Variant) -> Package:
     return open_package(with_variants(folder, *variants), check="size")
 
 
-MACHINE = Machine({"avx512f", "avx512_bf16"}, lambda engine: None)
+MACHINE = Abilities({"avx512f", "avx512_bf16"}, lambda engine: None)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ REASONS = {
     "engine": (
         BF16,
         "auto",
-        Machine({"avx512_bf16"}, lambda engine: "no wheel"),
+        Abilities({"avx512_bf16"}, lambda engine: "no wheel"),
         "openvino does not run here: no wheel",
     ),
     "unknown engine": (
@@ -312,7 +312,7 @@ def test_a_graph_that_was_cut_in_parts_is_not_drawn_with(tmp_path: Path) -> None
     package = open_package(add_variants(tiny_package.make(tmp_path / "package")), check="size")
     *others, hoisted = package.manifest.variants
     ways = {name: dataclasses.replace(way, engine="ort") for name, way in hoisted.ways.items()}
-    able = Machine(units.NAMES, lambda engine: None)
+    able = Abilities(units.NAMES, lambda engine: None)
     assert [why_not(each, package, choose(), able) for each in others] == [None, None]
     reason = why_not(dataclasses.replace(hoisted, ways=ways), package, choose(), able)
     assert reason == "a graph of it is cut in parts, which this version does not join"

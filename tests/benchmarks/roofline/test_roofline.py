@@ -9,7 +9,7 @@ from benchmarks.roofline.bounds import bounds, rates, render
 from benchmarks.roofline.run import best_of, measure
 from benchmarks.roofline.shapes import SHAPES, Shape
 from benchmarks.roofline.ways import Refused, Way, ways
-from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.engines.table import ENGINES
 
 CONVOLUTION = Shape("a convolution", (2, 16, 8, 8), 24)
 PRODUCT = Shape("a product", (64, 32), 48)
@@ -91,11 +91,9 @@ def test_every_way_computes_in_what_it_is_named_after(way, shape):
         with pytest.raises(Refused):  # it has kernels for ARM's CPUs alone
             way.open(way.graph(shape), shape.feed(), 1)
         return
-    if (
-        way.precision in ("bf16", "fp16")
-        and {"bf16": "avx512_bf16", "fp16": "avx512_fp16"}[way.precision] not in cpu_units()
-    ):
-        pytest.skip(f"this CPU has no unit for {way.precision}")
+    missing = ENGINES["openvino"].missing_for(way.precision) if way.precision in ("bf16", "fp16") else None
+    if missing is not None:
+        pytest.skip(missing)
     evaluate, kind = way.open(way.graph(shape), shape.feed(), 1)
     evaluate()
     expected = {
