@@ -9,9 +9,10 @@ import pytest
 
 import ldm_runtime
 from ldm_runtime.budget import read_budget
-from ldm_runtime.engines import openvino, units
+from ldm_runtime.engines import units
 from ldm_runtime.engines.choice import choose
 from ldm_runtime.engines.engine import EngineKind
+from ldm_runtime.engines.openvino.properties import PRECISION
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.open import Package, open_package
@@ -298,7 +299,7 @@ def test_a_hint_that_says_otherwise_than_the_variant_is_refused(package_copy: Pa
 
 
 def test_an_option_that_gives_up_precision_is_said(tiny: Path) -> None:
-    options = {"openvino": {openvino.PRECISION: "bf16"}}
+    options = {"openvino": {PRECISION: "bf16"}}
     with ldm_runtime.load(tiny, engine="unet=openvino", engine_options=options) as pipe:
         assert said(pipe.sample("red", seed=1)) == [
             "openvino has the option INFERENCE_PRECISION_HINT=bf16, which computes in less than float32: how far the "
