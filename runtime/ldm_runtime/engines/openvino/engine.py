@@ -8,11 +8,11 @@ import numpy as np
 
 from ldm_runtime.engines.openvino.forms import Forms
 from ldm_runtime.engines.openvino.graph import Compiler, Graph, images_of
-from ldm_runtime.engines.openvino.library import beside, import_openvino, read_graph, shared_core
-from ldm_runtime.engines.openvino.properties import DEFAULTS, DEVICE, PRECISION, SAVINGS
+from ldm_runtime.engines.openvino.library import beside, read_graph, require_device, shared_core
+from ldm_runtime.engines.openvino.properties import PRECISION, Asked, read_options
 from ldm_runtime.engines.openvino.savings import count_weights, read_savings
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
-from ldm_runtime.errors import EngineError, EngineUnavailable
+from ldm_runtime.errors import EngineError
 from ldm_runtime.memory import available_memory
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
@@ -50,16 +50,8 @@ class OpenVinoEngine:
         cache: Path | None = None,
         interface: ComponentContract | None = None,
     ) -> None:
-        import_openvino()
-        core = shared_core()
-        properties = {**DEFAULTS, **({} if options is None else options)}
-        device, savings = properties.pop(DEVICE, "CPU"), properties.pop(SAVINGS, "auto")
-        if device not in core.available_devices:
-            raise EngineUnavailable(
-                f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}"
-            )
-        if threads is not None and device == "CPU":
-            properties["INFERENCE_NUM_THREADS"] = str(threads)
+        asked = read_options({} if options is None else options, threads)
+        require_device(asked.device)
         promised = contract.components[component] if interface is None else interface
         self._path, self._axes = path, contract.axes
         self.inputs, self.outputs = promised.inputs, promised.outputs
@@ -70,9 +62,9 @@ class OpenVinoEngine:
         try:
             model = read_graph(path, weights)
             check_graph(path, promised, _specs(model.inputs), _specs(model.outputs))
-            spared = _spared(savings, model, device, properties) if self._images else frozenset()
+            spared = _spared(asked, model) if self._images else frozenset()
             cached = {} if cache is None or path.suffix != ".xml" else _cache_properties(cache, weights or beside(path))
-            compiler = Compiler(core, device, properties, cached, spared)
+            compiler = Compiler(shared_core(), asked.device, asked.properties, cached, spared)
             self._graph = Graph(model, self.inputs, self.outputs, role, compiler)
             self._forms = Forms(self._graph.form)
             if spared:
@@ -108,10 +100,10 @@ class OpenVinoEngine:
         return str(self._graph.opened.get_property(PRECISION).get_type_name())
 
 
-def _spared(savings: str, model: Any, device: str, properties: Mapping[str, str]) -> frozenset[str]:
+def _spared(asked: Asked, model: Any) -> frozenset[str]:
     """Return the savings that are made of a graph of images: on a CPU alone."""
-    names = read_savings(savings, count_weights(model), properties[PRECISION], available_memory())
-    return names if device == "CPU" else frozenset()
+    names = read_savings(asked.savings, count_weights(model), asked.properties[PRECISION], available_memory())
+    return names if asked.device == "CPU" else frozenset()
 
 
 def _cache_properties(folder: Path, weights: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.hash_cache import make_cache_folder
@@ -43,6 +44,13 @@ def shared_core() -> Any:
 @functools.cache
 def _core() -> Any:
     return import_openvino().Core()
+
+
+def require_device(device: str) -> None:
+    """Raise EngineUnavailable if OpenVINO is not installed, or has not the device."""
+    devices = shared_core().available_devices
+    if device not in devices:
+        raise EngineUnavailable(f"OpenVINO has no device {shown(device)} here; it has {', '.join(devices)}")
 
 
 def missing_openvino() -> str | None:

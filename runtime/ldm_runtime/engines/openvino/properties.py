@@ -1,5 +1,8 @@
 """What OpenVINO is told: the precision that it computes in, and options of our own."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from ldm_runtime.engines.engine import Settings
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
@@ -10,8 +13,26 @@ SAVINGS = "savings"  # auto, all, none, or names separated by commas
 
 # Left to itself it computes in bfloat16 where the CPU can, 1e-2 away from float32.
 PRECISION = "INFERENCE_PRECISION_HINT"
-DEFAULTS = {PRECISION: "f32", "PERFORMANCE_HINT": "LATENCY"}
+_DEFAULTS = {PRECISION: "f32", "PERFORMANCE_HINT": "LATENCY"}
 HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a graph is opened with. savings: as our own option has them. properties: OpenVINO's, by its names."""
+
+    device: str
+    savings: str
+    properties: Mapping[str, str]
+
+
+def read_options(options: Mapping[str, str], threads: int | None) -> Asked:
+    """Tell our own options from OpenVINO's, and add what it is told by default. threads: for the CPU alone."""
+    properties = {**_DEFAULTS, **options}
+    device, savings = properties.pop(DEVICE, "CPU"), properties.pop(SAVINGS, "auto")
+    if threads is not None and device == "CPU":
+        properties["INFERENCE_NUM_THREADS"] = str(threads)
+    return Asked(device, savings, properties)
 
 
 def properties_of(artefact: Artefact, settings: Settings) -> dict[str, str]:

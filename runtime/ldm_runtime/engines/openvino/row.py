@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from ldm_runtime.engines.engine import Engine, EngineKind, Settings
+from ldm_runtime.engines.engine import Engine, EngineKind, Settings, not_computed
 from ldm_runtime.engines.openvino.library import missing_openvino
 from ldm_runtime.engines.openvino.properties import HINTS, properties_of
 from ldm_runtime.engines.openvino.rule import is_faster
@@ -23,7 +23,7 @@ _UNITS: dict[Precision, tuple[str, ...]] = {
 def _missing_for(precision: Precision) -> str | None:
     """Return what is missing to compute in a precision here. OpenVINO's own word is not taken: see _UNITS."""
     if precision not in HINTS:
-        return f"{precision} is no precision that it computes in"
+        return not_computed(precision)
     units = _UNITS.get(precision)
     return None if units is None else missing_units(precision, units)
 
