@@ -54,7 +54,8 @@ def half_with_openvino(candidate: Candidate) -> float:
 
 
 def kept(package: Path) -> profiles.Profile | None:
-    found, notices = read_profile(open_package(package).identity, "ldm-export tune")
+    opened = open_package(package)
+    found, notices = read_profile(opened.identity, opened.manifest.components, "ldm-export tune")
     assert notices == ()
     return found
 
