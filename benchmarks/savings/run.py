@@ -26,9 +26,9 @@ from ldm_export.process.isolate import Outcome, run_isolated
 from ldm_export.tables import markdown_table
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.engine import Engine
-from ldm_runtime.engines.openvino import missing_openvino
-from ldm_runtime.engines.openvino_products import METHODS
-from ldm_runtime.engines.openvino_savings import NAMES, SIZES
+from ldm_runtime.engines.openvino.library import missing_openvino
+from ldm_runtime.engines.openvino.products import METHODS
+from ldm_runtime.engines.openvino.savings import NAMES, SIZES
 from ldm_runtime.package.artefacts import Precision
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.pipeline import builtin_package

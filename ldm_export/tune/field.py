@@ -1,5 +1,7 @@
 """Who takes part in a race: the engines and variants of a package that run on this machine, and why others do not."""
 
+import dataclasses
+
 from ldm_export.tune.candidates import Candidate, Lossy, candidates, loss_of
 from ldm_runtime.budget import Budget
 from ldm_runtime.engines.choice import artefact_for, artefact_named, automatic_engines, choose
@@ -9,7 +11,7 @@ from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Variant
-from ldm_runtime.variants import Abilities, why_not
+from ldm_runtime.variants import abilities_here, why_not
 
 ON_CPU = ("ort", "openvino")  # the engines that threads are for
 
@@ -87,4 +89,4 @@ def _missing(package: Package, variant: Variant, budget: Budget | None, machine:
     if budget is not None and not budget.holds(error.psnr, error.ssim):
         reached = "equal images" if error.psnr is None else f"{error.psnr:.1f} dB and SSIM {error.ssim:.3f}"
         return f"it reaches {reached}"
-    return why_not(variant, package, choose(), Abilities(machine.units, lambda name: ENGINES[name].missing()))
+    return why_not(variant, package, choose(), dataclasses.replace(abilities_here(), units=machine.units))
