@@ -169,15 +169,22 @@ def _count_along(axes: Any, label: str) -> None:
 class FrontierPoint:
     """A configuration in a plot.
 
-    time: in what the axis is labelled with. psnr: in dB beside the exact image, None: it is exact. file_bytes: None
-    where they are not known. is_best: no other one beats it.
+    time: in what the axis is labelled with. psnr: in dB beside the exact image, None: they are equal. file_bytes: None
+    where they are not known.
     """
 
     name: str
     time: float
     psnr: float | None
-    file_bytes: int | None
-    is_best: bool
+    file_bytes: int | None = None
+
+
+def on_frontier(places: Sequence[tuple[float, float | None]]) -> list[bool]:
+    """Tell of each time and PSNR (None: equal images) whether no other is as good in both and better in one."""
+    known = [(time, math.inf if psnr is None else psnr) for time, psnr in places]
+    return [
+        not any(other != place and other[0] <= place[0] and other[1] >= place[1] for other in known) for place in known
+    ]
 
 
 def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
@@ -188,17 +195,18 @@ def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
     """
     known = [point.psnr for point in points if point.psnr is not None]
     top = 5.0 * math.ceil(max(known, default=35.0) / 5.0 + 1.0)  # where equal images are, in dB
-    named = [point for place, point in enumerate(points) if place == 0 or point.is_best]
+    is_best = on_frontier([(point.time, point.psnr) for point in points])
+    named = [point for place, point in enumerate(points) if place == 0 or is_best[place]]
     largest = max((point.file_bytes or 0 for point in points), default=0)
     with _figure(7.2, 3.2 + 0.18 * math.ceil(len(named) / 2)) as figure:
         axes = figure.add_subplot()
         axes.set_axisbelow(True)
         axes.grid(color="#dddddd")
-        best = sorted((point.time, _height(point, top)) for point in points if point.is_best)
+        best = sorted((point.time, _height(point, top)) for point, on in zip(points, is_best, strict=True) if on)
         axes.step(*zip(*best, strict=True), where="post", color="#1f77b4", linewidth=1)
-        for point in points:
+        for point, on in zip(points, is_best, strict=True):
             share = (point.file_bytes or 0) / largest if largest else 0.3
-            colour = "#1f77b4" if point.is_best else "#555555" if point in named else "#b0bec5"
+            colour = "#1f77b4" if on else "#555555" if point in named else "#b0bec5"
             axes.scatter(point.time, _height(point, top), s=12 + 110 * share, color=colour, zorder=3, linewidth=0)
         for number, point in enumerate(named, 1):
             place = (point.time, _height(point, top))
