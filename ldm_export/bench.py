@@ -272,11 +272,11 @@ def _latencies(engine: Engine, inputs: dict[str, np.ndarray]) -> tuple[float, ..
     return tuple(seconds)
 
 
-def feeds(contract: Contract, component: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Draw random inputs as a run with guidance makes them: one text or image, two samples for the denoiser."""
+def feeds(contract: Contract, component: str, size: tuple[int, int], *, batch: int = 2) -> dict[str, np.ndarray]:
+    """Draw random inputs as a run with guidance makes them: one text or image, `batch` samples for the denoiser."""
     denoiser = contract.denoiser
-    batch = 2 if component == denoiser.component else 1
-    sizes = contract.sizes(component, batch=batch, width=size[0], height=size[1])
+    count = batch if component == denoiser.component else 1
+    sizes = contract.sizes(component, batch=count, width=size[0], height=size[1])
     ends = {text.component: text.tokenizer.eos_token_id for text in contract.text}
     random = np.random.default_rng(0)
     arrays = {}

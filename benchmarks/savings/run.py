@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ldm_export.bench import machine
+from ldm_export.bench import feeds, machine
 from ldm_export.process.isolate import Outcome, run_isolated
 from ldm_export.tables import markdown_table
+from ldm_export.verify.metrics import relative_rms
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.openvino import missing_openvino
@@ -40,27 +41,16 @@ NONE, ALL = "none", "all"
 def feeds_of(package: Package, component: str, batch: int, size: int) -> list[dict[str, np.ndarray]]:
     """Draw the inputs of a component for images of `size`, one set for each step's time."""
     contract = package.manifest.contract
-    latent = size // contract.latent.downsample
-    tokens = contract.text[0].tokenizer.max_length
-    sizes = {"batch": batch, "height": latent, "width": latent, "image_height": size, "image_width": size}
-    random = np.random.default_rng(0)
-    feeds = {}
-    for spec in contract.components[component].inputs:
-        shape = [sizes.get(dim, tokens) if isinstance(dim, str) else dim for dim in spec.dims]
-        feeds[spec.name] = (
-            random.integers(0, 400, shape) if spec.dtype == "int64" else random.standard_normal(shape)
-        ).astype(spec.dtype)
-    role = contract.denoiser
+    made, role = feeds(contract, component, (size, size), batch=batch), contract.denoiser
     if component != role.component:
-        return [feeds]
-    feeds[role.sample][batch // 2 :] = feeds[role.sample][: batch // 2]
-    times = np.linspace(951, 1, STEPS)
-    return [{**feeds, role.timestep: np.array(time, feeds[role.timestep].dtype)} for time in times]
+        return [made]
+    made[role.sample][:] = made[role.sample][:1]
+    return [{**made, role.timestep: np.full_like(made[role.timestep], time)} for time in np.linspace(951, 1, STEPS)]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured with one component. batch: of its inputs. size: of the image. precision: None: float32."""
+    """What is measured with one component. batch: of a denoiser. size: of the image. precision: None: float32."""
 
     path: Path
     component: str
@@ -91,24 +81,24 @@ class Measured:
 def measure(setting: Setting, savings: str) -> Measured:
     """Evaluate a component without and with `savings`, in turns."""
     package = open_package(setting.path, check="size")
-    feeds = feeds_of(package, setting.component, setting.batch, setting.size)
+    inputs = feeds_of(package, setting.component, setting.batch, setting.size)
     engines = {name: _opened(package, setting, name) for name in (NONE, savings)}
     outputs = {}
     for name, engine in engines.items():
         start = time.perf_counter()
-        outputs[name] = next(iter(engine.run(feeds[0]).values())).astype(np.float64)
+        outputs[name] = next(iter(engine.run(inputs[0]).values()))
         first = time.perf_counter() - start
     if savings in ("time", ALL):
-        for each in feeds[1:]:
+        for each in inputs[1:]:
             engines[savings].run(each)
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for index in range(setting.rounds + 1):
         for name in sorted(engines, reverse=index % 2 == 1):
             start = time.perf_counter()
-            engines[name].run(feeds[index % len(feeds)])
+            engines[name].run(inputs[index % len(inputs)])
             seconds[name].append(time.perf_counter() - start)
-    error = np.square(outputs[savings] - outputs[NONE]).mean() / np.square(outputs[NONE]).mean()
-    return Measured(seconds[NONE][1:], seconds[savings][1:], first, float(np.sqrt(error)))  # the first warms up
+    error = relative_rms(outputs[savings], outputs[NONE])
+    return Measured(seconds[NONE][1:], seconds[savings][1:], first, error)  # the first warms up
 
 
 def _opened(package: Package, setting: Setting, savings: str) -> Engine:
@@ -156,8 +146,9 @@ def main() -> None:
     denoiser, decoder = contract.denoiser.component, contract.codec.decoder.component
     rows, results = [], []
     for component in arguments.component or [denoiser, decoder]:
-        batch = arguments.batch if component == denoiser else 1
-        setting = Setting(path, component, batch, size, arguments.threads, arguments.precision, arguments.rounds)
+        setting = Setting(
+            path, component, arguments.batch, size, arguments.threads, arguments.precision, arguments.rounds
+        )
         for savings in arguments.saving or [*(NAMES if component == denoiser else (SIZES, *METHODS)), ALL]:
             outcome = run_isolated(measure, setting, savings)
             rows.append(_row(component, savings, outcome))
