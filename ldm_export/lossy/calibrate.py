@@ -56,12 +56,13 @@ def record_runs(
     seeds: Sequence[int],
     *,
     rows: int = ROWS,
+    sampler: str | None = None,
     steps: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> dict[str, list[Feeds]]:
     """Draw each prompt with its seed; return what denoiser and decoder were fed with.
 
-    steps, size: in pixels (width, height); None: the package's.
+    sampler, steps, size: in pixels (width, height); None: the package's.
 
     By component; of the denoiser's evaluations `rows` of each run, spread from the first to the last: activations grow
     and shrink with the noise. Both halves of guidance are in one feed.
@@ -83,7 +84,7 @@ def record_runs(
     size = (contract.image.width, contract.image.height) if size is None else size
     with Pipeline(package, choice, engines=engines) as pipe:
         for prompt, seed in zip(prompts, seeds, strict=True):
-            pipe(prompt, seed=seed, steps=steps, size=size, **probe_task(contract, size))
+            pipe(prompt, seed=seed, sampler=sampler, steps=steps, size=size, **probe_task(contract, size))
             kept += spread(denoiser.feeds, rows)
             denoiser.feeds.clear()
     return {names[0]: kept, names[1]: engines[names[1]].feeds}
