@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from benchmarks.peers.environments import ALL_TASKS, COMPONENTS, PEERS, REFERENCE, RIVAL
 from benchmarks.peers.figures import IMAGE, component_peak, component_seconds, divided, figures, ratios
 from benchmarks.peers.programs.protocol import SECONDS_OF_A_SHORT_IMAGE
-from benchmarks.peers.rounds import Results
+from benchmarks.peers.results import Results
 from benchmarks.peers.targets import INTERVALS, STEPS, Verdict, image_of_steps, verdicts
 from ldm_export.tables import markdown_table
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.peers.environments import PEERS, RIVAL
 from benchmarks.peers.figures import IMAGE, component_seconds, divided, figures
-from benchmarks.peers.rounds import Results
+from benchmarks.peers.results import Results
 
 FEWEST_ROUNDS = 5
 STEPS = 20  # of the image that caching is judged by
