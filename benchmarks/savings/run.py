@@ -12,7 +12,7 @@ import numpy as np
 
 from ldm_export.bench import MAX_ROUNDS, feeds, machine
 from ldm_export.process.isolate import Outcome, run_isolated
-from ldm_export.tables import markdown_table
+from ldm_export.tables import markdown_table, spread
 from ldm_export.verify.metrics import relative_rms
 from ldm_runtime.engines.choice import choose, most_threads, open_engine
 from ldm_runtime.engines.engine import Engine
@@ -203,13 +203,12 @@ def _facts(setting: Setting, saving: str, outcome: Outcome) -> dict[str, object]
 
 def _row(setting: Setting, saving: str, outcome: Outcome) -> list[str]:
     found: Measured = outcome.value
-    ratios = found.ratios
     return [
         setting.component,
         saving,
         f"{statistics.median(found.without):.3f}",
         f"{statistics.median(found.spared):.3f}",
-        f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+        spread(found.ratios, form=".3f"),
         f"{found.first:.1f}",
         f"{outcome.peak_bytes / 1e9:.1f}",
         f"{found.relative_rms:.1e}",
