@@ -7,6 +7,7 @@ from typing import Any
 from ldm_export.lossy.measure import RunError, compare_runs, draw, provisional
 from ldm_export.lossy.method import Draft, Order, Progress
 from ldm_runtime.budget import Budget
+from ldm_runtime.checks import rounded_down
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.variants import WHOLE_RUN, VariantRun
 
@@ -56,9 +57,9 @@ def stricter(budget: Budget, margin: float) -> Budget:
 
 
 def in_words(found: RunError) -> str:
-    """Say how near the worst image is to the exact one."""
-    reached = "equal images" if found.psnr is None else f"{found.psnr:.1f} dB"
-    return f"{reached}, SSIM {found.ssim:.4f}"
+    """Say how near the worst image is to the exact one, rounded down."""
+    reached = "equal images" if found.psnr is None else f"{rounded_down(found.psnr, 2)} dB"
+    return f"{reached}, SSIM {rounded_down(found.ssim, 4)}"
 
 
 def with_method(base: Draft, method: str, run: VariantRun, note: str, *, suffix: str, **changes: Any) -> Draft:
