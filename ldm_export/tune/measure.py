@@ -1,7 +1,6 @@
 """What an image takes with one configuration: its parts, its load and its memory, in a process of its own."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ldm_export.bench import PROMPT, inpainted_image
 from ldm_export.process.isolate import run_isolated
 from ldm_export.tune.candidates import EXACT, Candidate
 from ldm_export.tune.race import Timing
-from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
+from ldm_runtime.engines.choice import choice_of
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.variants import Variant
 from ldm_runtime.pipeline import Pipeline
@@ -45,11 +44,6 @@ def parts_of(package: Package) -> dict[str, tuple[str, ...]]:
 def variant_of(package: Package, name: str) -> Variant | None:
     """Return a variant by its name; None for EXACT."""
     return None if name == EXACT else next(each for each in package.manifest.variants if each.name == name)
-
-
-def choice_of(engines: Mapping[str, str], threads: int | None) -> EngineChoice:
-    """Choose engines by component, "auto" for the others."""
-    return choose(",".join(f"{component}={name}" for component, name in engines.items()) or AUTO, threads=threads)
 
 
 def measure(path: Path, size: tuple[int, int], candidate: Candidate) -> Timing:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ldm_runtime.checks import check_integer, given
+from ldm_runtime.checks import check_integer, exact, given
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise import check_noise
 from ldm_runtime.notice import Notice
@@ -28,7 +28,6 @@ from ldm_runtime.request_values import (
     check_share,
     check_variation,
     compile_run,
-    exact,
     float_copy,
 )
 from ldm_runtime.sampling.plan import Plan

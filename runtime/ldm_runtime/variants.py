@@ -1,12 +1,11 @@
 """The choice among a package's variants: the fastest that is within the user's budget and runs on this machine."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from ldm_runtime.budget import Budget
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import exact, rounded_down, shown
 from ldm_runtime.engines.choice import AUTO, EngineChoice, artefact_named, asked_precision
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.units import NAMES, cpu_units, describe_units
@@ -16,7 +15,6 @@ from ldm_runtime.package.artefacts import Precision
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import MeasuredError, Variant, VariantRun, Way
 from ldm_runtime.request import Request
-from ldm_runtime.request_values import exact
 from ldm_runtime.sampling.solvers import read_sampler
 
 
@@ -80,7 +78,7 @@ def choose_variant(
     within = [each for each in variants if budget.holds(each.error.psnr, each.error.ssim)]
     if not within:
         return _exactly(
-            f"no variant of this package is within {_text(budget)} ({_best(variants, budget)}): drawn exactly"
+            f"no variant of this package is within {budget.text} ({_best(variants, budget)}): drawn exactly"
         )
     seconds = _estimates(package, profile)
     here = abilities_here() if able is None else able
@@ -92,7 +90,7 @@ def choose_variant(
             return Chosen(variant, (*passed_over, _claim(variant)))
         passed_over.append(Notice("variant", f"{name} is left out: {reason}"))
     return Chosen(
-        None, (*passed_over, *_exactly(f"no variant within {_text(budget)} is of use here: drawn exactly").notices)
+        None, (*passed_over, *_exactly(f"no variant within {budget.text} is of use here: drawn exactly").notices)
     )
 
 
@@ -111,7 +109,7 @@ def named_variant(
         raise InputError(f"variant is {shown(name)}; {expected}")
     variant = known[name]
     if budget.value is not None and not budget.holds(variant.error.psnr, variant.error.ssim):
-        raise InputError(f"variant {name} is not within {_text(budget)}: {_reached(variant, budget)}")
+        raise InputError(f"variant {name} is not within {budget.text}: {_reached(variant, budget)}")
     reason = why_not(variant, package, choice, abilities_here() if able is None else able)
     if reason is not None:
         raise VariantUnavailable(f"the variant {name} does not run here: {reason}; leave it out to draw exactly")
@@ -187,7 +185,7 @@ def _claim(variant: Variant) -> Notice:
     error, count = variant.error, variant.error.prompts.count
     likeness = f"all of {count} images were equal to the exact ones"
     if error.psnr is not None:
-        figures = f"{_down(error.psnr, 2)} dB (SSIM {_down(error.ssim, 4)})"
+        figures = f"{rounded_down(error.psnr, 2)} dB (SSIM {rounded_down(error.ssim, 4)})"
         likeness = f"the worst of {count} images was {figures} from the exact one"
     text = f"the variant {variant.name} draws: {likeness}, at {error.steps} steps; budget exact draws without it"
     return Notice("variant", text)
@@ -204,13 +202,7 @@ def _best(variants: Iterable[Variant], budget: Budget) -> str:
 
 
 def _reached(variant: Variant, budget: Budget) -> str:
-    error = variant.error
-    return f"SSIM {_down(error.ssim, 4)}" if budget.kind == "ssim" else f"{_down(error.psnr or 0.0, 2)} dB"
-
-
-def _down(value: float, digits: int) -> str:
-    """Format a likeness, rounded down: it promises no more than was measured."""
-    return exact(math.floor(value * 10**digits) / 10**digits)
+    return budget.reached(variant.error.psnr, variant.error.ssim)
 
 
 def _canonical(sampler: str) -> str:
@@ -223,7 +215,3 @@ def _canonical(sampler: str) -> str:
 
 def _guidance(error: MeasuredError, run: VariantRun) -> float:
     return 1.0 if run.guidance_until == 0 else error.guidance
-
-
-def _text(budget: Budget) -> str:
-    return f"{budget.kind}={exact(budget.value or 0.0)}"

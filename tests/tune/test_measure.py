@@ -9,7 +9,7 @@ import pytest
 
 from ldm_export.tune import measure as measuring
 from ldm_export.tune.candidates import DEFAULT, EXACT, Candidate
-from ldm_export.tune.measure import choice_of, measure, parts_of
+from ldm_export.tune.measure import measure, parts_of
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package.open import open_package
 from tests.runtime import cached_package
@@ -128,12 +128,6 @@ def test_what_is_drawn_without_guidance_counts_by_its_share(clock):
     assert [run.drawn for run in pipe.runs] == [2, 2]
     whole = Pipe(clock, [0.25] * 2 + [0.125] * 2, unguided=9.0)
     assert image(whole, Variant(VariantRun(guidance_until=0.5)))["denoiser"] == 0.75 and len(whole.runs) == 1
-
-
-def test_engines_by_component_are_a_choice():
-    choice = choice_of({"unet": "openvino", "vae_decoder": "ort"}, 1)
-    assert dict(choice.parts) == {"unet": "openvino", "vae_decoder": "ort"} and choice.threads == 1
-    assert choice_of({}, None).text == "auto"
 
 
 @pytest.mark.slow

@@ -117,6 +117,11 @@ def choose(
     return choice
 
 
+def choice_of(engines: Mapping[str, str], threads: int | None) -> EngineChoice:
+    """Choose engines by component, "auto" where none is given. Raises InputError as `choose`."""
+    return choose(",".join(f"{component}={name}" for component, name in engines.items()) or AUTO, threads=threads)
+
+
 def most_threads() -> int:
     """Return the most threads of one operator: four for each CPU, 16 at least; more only wait for one another."""
     return max(16, 4 * (os.cpu_count() or 1))

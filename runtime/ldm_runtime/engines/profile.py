@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ldm_runtime.checks import shown
-from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
+from ldm_runtime.engines.choice import EngineChoice, choice_of
 from ldm_runtime.engines.cuda.driver import gpu_names
 from ldm_runtime.engines.units import cpu_units, cpuinfo
 from ldm_runtime.errors import FormatError, InputError, unreadable
@@ -64,8 +64,7 @@ class Best:
 
     def choice(self) -> EngineChoice:
         """Return the choice of engines that it is. Raises InputError for engines that this version does not know."""
-        text = ",".join(f"{component}={name}" for component, name in self.engines.items())
-        return choose(text or AUTO, threads=self.threads)
+        return choice_of(self.engines, self.threads)
 
 
 @dataclasses.dataclass(frozen=True)
