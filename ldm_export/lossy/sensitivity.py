@@ -75,7 +75,7 @@ def _noise(readers: Sequence[Layer], ranges: Mapping[str, ValueRange]) -> float:
         weight_error = np.square(np.abs(flat).max(axis=1) / 127) / 12  # (O,), of each weight
         taps = flat.shape[1] // inputs
         added = float(power @ input_error) + float(weight_error.sum()) * taps * input_power
-        worst = max(worst, added / max(_output_power(layer, flat, values, ranges), np.finfo(np.float32).tiny))
+        worst = max(worst, added / max(_output_power(layer, flat, values, ranges), float(np.finfo(np.float32).tiny)))
     return float(worst)
 
 

@@ -1,6 +1,7 @@
 """The choice among a package's variants: the fastest that is within the user's budget and runs on this machine."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
@@ -82,7 +83,7 @@ def choose_variant(
         )
     seconds = _estimates(package, profile)
     here = abilities_here() if able is None else able
-    passed_over = []
+    passed_over: list[Notice] = []
     for variant in sorted(within, key=lambda each: seconds[each.name]):
         name = variant.name
         reason = _no_gain(seconds, name) or failed.get(name) or why_not(variant, package, choice, here)
