@@ -55,13 +55,11 @@ def verify_variants(
 
 def left_out(variant: Variant, choice: EngineChoice) -> str | None:
     """Return why a variant is not compared, as the rest of a sentence that begins with its name, or None."""
-    missing = missing_for(variant)
-    if missing is not None:
-        return f"needs {missing}"
     others = sorted({way.engine for way in variant.ways.values()} - choice.engines)
     if AUTO not in choice.engines and others:
         return f"runs with {', '.join(others)}"
-    return None
+    missing = missing_for(variant)
+    return None if missing is None else f"needs {missing}"
 
 
 def verify_variant(
@@ -147,11 +145,12 @@ def _difference(case: Case, exact: Case) -> float:
 def _judged(image: np.ndarray, variant: Variant, own: OwnRecord, reference: Reference) -> tuple[float, float, float]:
     """Return the floor of the image's PSNR, its PSNR and its SSIM: of bytes, beside torch's image.
 
-    The prompt is not one of those that were measured, so that the variant's own image of it may set a lower floor.
+    The prompt is not one of those that were measured, so that the variant's own image of it may set a lower floor. The
+    image need be no nearer than that of an exact run.
     """
     exact = to_bytes(reference.trajectory.image)
     psnr, ssim = image_error(image, exact)
-    recorded = [image_error(own.image, exact)[0]]
+    recorded = [image_error(own.image, exact)[0], reference.trajectory.image_floor]
     recorded += [] if variant.error.psnr is None else [variant.error.psnr]
     return min(recorded) - PSNR_MARGIN, psnr, ssim
 

@@ -123,11 +123,8 @@ bool lacks(const Manifest& manifest, std::string_view component, const Way& way,
         list_units_of(reason, host);
         return true;
     }
-    const Component& parts = *manifest.components.find(component);
-    auto artefact = std::find_if(parts.artefacts.begin(), parts.artefacts.end(),
-                                 [&](const Artefact& each) { return each.name == way.artefact; });
-    bool is_its_own = is_integer(way.precision) || way.precision == artefact->precision;
-    return !is_its_own && !host.computes_in(way.engine, way.precision, reason);
+    std::optional<Precision> asked = asked_precision(way, *find_artefact(manifest, component, way.artefact));
+    return asked.has_value() && !host.computes_in(way.engine, *asked, reason);
 }
 
 // The first reason why a variant cannot run here. False: there is none.
@@ -204,7 +201,7 @@ void say_missing_units(std::string_view what, std::initializer_list<std::string_
 }
 
 Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budget, VariantHost& host,
-                      Notices& notices, const Variant*& out) {
+                      View<FailedVariant> failed, Notices& notices, const Variant*& out) {
     out = nullptr;
     if (budget.kind == Budget::Kind::exact) return Status();
     if (manifest.variants.empty()) {
@@ -221,8 +218,13 @@ Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budg
     });
     for (const Variant* variant : within) {
         Failure reason;
+        const FailedVariant* tried = std::find_if(failed.begin(), failed.end(), [=](const FailedVariant& each) {
+            return each.variant == variant;
+        });
         if (variant->time >= 1.0) {
             LDM_TRY(note_left_out(scope, *variant, "drawing exactly is as fast", notices));
+        } else if (tried != failed.end()) {
+            LDM_TRY(note_left_out(scope, *variant, tried->reason, notices));
         } else if (cannot_run(manifest, *variant, host, reason)) {
             LDM_TRY(note_left_out(scope, *variant, reason.text, notices));
         } else {

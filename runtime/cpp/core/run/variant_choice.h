@@ -29,10 +29,17 @@ protected:
     ~VariantHost() = default;
 };
 
+// A variant that did not open, and why.
+struct FailedVariant {
+    const Variant* variant = nullptr;
+    std::string_view reason;
+};
+
 // Choose the fastest variant within a budget that can run, by the times of the machine that built the package; null: it
 // is drawn exactly. Notices tell what draws and how far it may be from the exact image, and what is left out and why.
+// failed: those that were tried before.
 Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budget, VariantHost& host,
-                      Notices& notices, const Variant*& out);
+                      View<FailedVariant> failed, Notices& notices, const Variant*& out);
 
 // The variant of a name. Codes: request.invalid, also where it is not within the budget; engine.unavailable.
 Status named_variant(Scope& scope, const Manifest& manifest, std::string_view name, const Budget& budget,

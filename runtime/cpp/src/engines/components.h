@@ -63,10 +63,11 @@ public:
 
     // The variant that it draws with; null: it draws exactly.
     const Variant* variant() const { return variant_; }
+    // Whether a component is the variant's to run, and whether only those need the library that `start` failed at.
+    bool is_of_variant(std::string_view component) const;
+    bool failed_for_variant() const { return starts_for_variant_; }
     // What it keeps of a component between evaluations; null: nothing.
     const Caching* caching_of(std::string_view component) const;
-    // The inputs and outputs of a part.
-    const ComponentContract& promised_of(std::string_view component, Part part) const;
     // Whether the engine runs an artefact, and which of a component's it draws with without a variant.
     bool runs(const Artefact& artefact) const;
     const Artefact& artefact_of(std::string_view component) const;
@@ -86,7 +87,8 @@ private:
 
     Form form_of(std::string_view component, Part part) const;
     std::string_view ort_name() const;
-    bool needs(bool openvino) const;
+    // Whether a component runs on OpenVINO, or on ONNX Runtime; without_variant: one that the variant leaves alone.
+    bool needs(bool openvino, bool without_variant = false) const;
     Status find(Scope& scope, std::string_view component, Part part, std::size_t& place);
     Status acquire(Scope& scope, std::string_view component, Part part, std::size_t& place);
     Status open_slot(Scope& scope, std::string_view component, const Form& form, std::size_t place, bool& is_new);
@@ -106,6 +108,7 @@ private:
     Allocator& memory_;
     const package::Package& package_;
     bool is_openvino_ = false;
+    bool starts_for_variant_ = false;
     const Variant* variant_ = nullptr;
     ort::Library library_;
     ort::SessionSettings settings_;

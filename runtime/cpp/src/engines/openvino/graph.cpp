@@ -98,7 +98,7 @@ public:
           const Artefact& artefact)
         : memory_(&memory), plugin_(plugin.functions()), package_(package), arena_(memory),
           contract_(package.manifest().contract),
-          promised_(engines::promised(package.manifest(), component, artefact)), artefact_(artefact),
+          promised_(promised(package.manifest(), component, artefact)), artefact_(artefact),
           context_(context_of(contract_.denoiser, component, promised_.inputs)) {}
     ~Graph() {
         if (graph_ != nullptr) plugin_.close(graph_);
