@@ -195,9 +195,8 @@ def _with_differences(made: Manifest, measured: Sequence[Variant]) -> Manifest:
 
 
 def _needed(made: Sequence[Artefact], before: Sequence[Artefact], used: set[str]) -> tuple[Artefact, ...]:
-    """Return the artefacts that were there before, those that are used, and the parts of these."""
-    parts = {hoist.artefact for each in made if each.name in used for hoist in each.hoists}
-    return tuple(each for each in made if each in before or each.name in used | parts)
+    """Return the artefacts that were there before, and those that are used."""
+    return tuple(each for each in made if each in before or each.name in used)
 
 
 def _denoiser(manifest: Manifest) -> str:

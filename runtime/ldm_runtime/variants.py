@@ -113,8 +113,6 @@ def why_not(variant: Variant, package: Package, choice: EngineChoice, able: Abil
         reason = _lacks(way, package, component, able)
         if reason is not None:
             return reason
-    if _is_cut(variant, package):
-        return "a graph of it is cut in parts, which this version does not join"
     return None
 
 
@@ -140,16 +138,6 @@ def measured_otherwise(variant: Variant, request: Request) -> list[Notice]:
         return []
     listed = ", ".join(others)
     return [Notice("variant", f"the error of {variant.name} was measured with {listed}; of this run it is not known")]
-
-
-def _is_cut(variant: Variant, package: Package) -> bool:
-    """Return whether parts of a graph that it uses were cut off."""
-    denoiser = package.manifest.contract.denoiser.component
-    return any(
-        artefact.hoists and artefact.name in variant.artefacts_of(name, denoiser)
-        for name, component in package.manifest.components.items()
-        for artefact in component.artefacts
-    )
 
 
 def _lacks(way: Way, package: Package, component: str, able: Abilities) -> str | None:

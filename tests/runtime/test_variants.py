@@ -16,11 +16,9 @@ from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.variants import Variant, Way
-from ldm_runtime.variants import Abilities, Chosen, choose_variant, named_variant, why_not
-from tests.runtime import tiny_package
+from ldm_runtime.variants import Abilities, Chosen, choose_variant, named_variant
 from tests.runtime.lossy_package import BF16, variant, with_variants
 from tests.runtime.notices import said
-from tests.runtime.package.varied_package import add_variants
 
 ORT = Way("ort", "canonical", "bf16", ())
 
@@ -306,13 +304,3 @@ def test_an_option_that_gives_up_precision_is_said(tiny: Path) -> None:
             "openvino has the option INFERENCE_PRECISION_HINT=bf16, which computes in less than float32: how far the "
             "image is from the exact one is recorded nowhere"
         ]
-
-
-def test_a_graph_that_was_cut_in_parts_is_not_drawn_with(tmp_path: Path) -> None:
-    package = open_package(add_variants(tiny_package.make(tmp_path / "package")), check="size")
-    *others, hoisted = package.manifest.variants
-    ways = {name: dataclasses.replace(way, engine="ort") for name, way in hoisted.ways.items()}
-    able = Abilities(units.NAMES, lambda engine: None)
-    assert [why_not(each, package, choose(), able) for each in others] == [None, None]
-    reason = why_not(dataclasses.replace(hoisted, ways=ways), package, choose(), able)
-    assert reason == "a graph of it is cut in parts, which this version does not join"

@@ -131,8 +131,8 @@ def test_an_engine_computes_in_its_artefacts_precision_unless_it_says_otherwise(
 
 
 def test_a_pipeline_draws_with_its_variant(varied: Package) -> None:
-    hoisted = varied.manifest.variants[2]
-    variant = dataclasses.replace(hoisted, ways={"unet": BF16})
+    mixed = varied.manifest.variants[2]
+    variant = dataclasses.replace(mixed, ways={"unet": BF16})
     with Pipeline(varied, choose("ort"), variant=variant) as pipe:
         assert pipe.variant is variant and pipe.info["engines"]["unet"] == "openvino"
     with Pipeline(varied, choose("ort")) as pipe:

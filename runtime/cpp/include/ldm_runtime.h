@@ -455,8 +455,8 @@ typedef struct ldm_engine_options {
                              of the CPU are here, and whose graphs open, draws; without one it is drawn exactly. Notices
                              say why. An engine or a provider that is named is the only one that a variant may have */
     const char *variant;  /* a variant by its name, in place of the fastest; beside a budget it has to hold that. One
-                             whose engine or unit of the CPU is missing, whose graphs do not open or are cut in parts,
-                             is LDM_ENGINE_FAILED */
+                             whose engine or unit of the CPU is missing, or whose graphs do not open, is
+                             LDM_ENGINE_FAILED */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);

@@ -102,13 +102,6 @@ Status read_manifest(Scope& scope, Arena& arena, std::string_view text, Manifest
     return check_manifest(scope, out, place);
 }
 
-const Artefact* find_artefact(const Manifest& manifest, std::string_view component, std::string_view name) {
-    for (const Artefact& each : manifest.components.find(component)->artefacts) {
-        if (each.name == name) return &each;
-    }
-    return nullptr;
-}
-
 const ComponentContract& promised(const Manifest& manifest, std::string_view component, const Artefact& artefact) {
     return artefact.interface_.has_value() ? *artefact.interface_ : *manifest.contract.components.find(component);
 }

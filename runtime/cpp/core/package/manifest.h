@@ -60,9 +60,6 @@ struct Manifest {
 // inputs and outputs are not the component's.
 bool is_pickable(const Manifest& manifest, std::string_view component, const Artefact& artefact);
 
-// An artefact of a component by its name; null where it has none.
-const Artefact* find_artefact(const Manifest& manifest, std::string_view component, std::string_view name);
-
 // The inputs and outputs of an artefact: its own, or the component's.
 const ComponentContract& promised(const Manifest& manifest, std::string_view component, const Artefact& artefact);
 

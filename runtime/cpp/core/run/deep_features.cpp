@@ -20,8 +20,9 @@ Status DeepFeatures::begin(Scope& scope, const Manifest& manifest, const Variant
     std::string_view denoiser = manifest.contract.denoiser.component;
     caching_ = &*variant->run.caching;
     own_ = manifest.contract.components.find(denoiser);
-    keeps_ = &promised(manifest, denoiser, *find_artefact(manifest, denoiser, caching_->keeps));
-    reads_ = &promised(manifest, denoiser, *find_artefact(manifest, denoiser, caching_->reads));
+    const Component& parts = *manifest.components.find(denoiser);
+    keeps_ = &promised(manifest, denoiser, *parts.find(caching_->keeps));
+    reads_ = &promised(manifest, denoiser, *parts.find(caching_->reads));
     for (const TensorSpec& spec : reads_->inputs) {
         if (own_->inputs.find(spec.name) != nullptr || keeps_->outputs.find(spec.name) == nullptr) continue;
         if (count_ == most || !is_known(spec, manifest.contract.sample().dims[0])) {

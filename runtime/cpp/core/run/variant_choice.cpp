@@ -85,21 +85,6 @@ struct Reached {
     Piece after() const { return is_ssim ? "" : " dB"; }
 };
 
-// Whether parts of a graph that a variant uses were cut off.
-bool is_cut(const Manifest& manifest, const Variant& variant) {
-    const std::optional<Caching>& caching = variant.run.caching;
-    for (const json::Entry<Component>& entry : manifest.components) {
-        const Way* way = variant.ways.find(entry.key);
-        bool is_cached = caching.has_value() && entry.key == manifest.contract.denoiser.component;
-        for (const Artefact& artefact : entry.value.artefacts) {
-            bool is_used = is_cached ? artefact.name == caching->keeps || artefact.name == caching->reads
-                                     : way != nullptr && artefact.name == way->artefact;
-            if (is_used && !artefact.hoists.empty()) return true;
-        }
-    }
-    return false;
-}
-
 // What a way needs that this machine lacks. False: nothing.
 bool lacks(const Manifest& manifest, std::string_view component, const Way& way, VariantHost& host, Failure& reason) {
     if (!host.knows_engine(way.engine)) {
@@ -123,7 +108,7 @@ bool lacks(const Manifest& manifest, std::string_view component, const Way& way,
         list_units_of(reason, host);
         return true;
     }
-    std::optional<Precision> asked = asked_precision(way, *find_artefact(manifest, component, way.artefact));
+    std::optional<Precision> asked = asked_precision(way, *manifest.components.find(component)->find(way.artefact));
     return asked.has_value() && !host.computes_in(way.engine, *asked, reason);
 }
 
@@ -138,9 +123,7 @@ bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& h
         }
         if (lacks(manifest, entry.key, way, host, reason)) return true;
     }
-    if (!is_cut(manifest, variant)) return false;
-    reason.set("", {"a graph of it is cut in parts, which this version does not join"});
-    return true;
+    return false;
 }
 
 Status claim(Scope& scope, const Variant& variant, Notices& notices) {

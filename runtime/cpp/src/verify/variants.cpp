@@ -175,7 +175,7 @@ private:
 
     Status require_precisions(engines::Machine& machine) {
         for (const auto& [component, way] : variant_.ways) {
-            const Artefact& artefact = *find_artefact(package_.manifest(), component, way.artefact);
+            const Artefact& artefact = *package_.manifest().components.find(component)->find(way.artefact);
             std::optional<Precision> asked = asked_precision(way, artefact);
             Failure why;
             if (!asked.has_value() || machine.computes_in(way.engine, *asked, why)) continue;
@@ -310,7 +310,7 @@ private:
 
     const Tensors& inputs_of(std::string_view component, std::string_view artefact) const {
         const Manifest& manifest = package_.manifest();
-        return promised(manifest, component, *find_artefact(manifest, component, artefact)).inputs;
+        return promised(manifest, component, *manifest.components.find(component)->find(artefact)).inputs;
     }
 
     Scope& scope_;
