@@ -112,20 +112,6 @@ bool lacks(const Manifest& manifest, std::string_view component, const Way& way,
     return asked.has_value() && !host.computes_in(way.engine, *asked, reason);
 }
 
-// The first reason why a variant cannot run here. False: there is none.
-bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
-    std::string_view chosen = host.chosen_engine();
-    for (const json::Entry<Way>& entry : variant.ways) {
-        const Way& way = entry.value;
-        if (!chosen.empty() && chosen != way.engine) {
-            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
-            return true;
-        }
-        if (lacks(manifest, entry.key, way, host, reason)) return true;
-    }
-    return false;
-}
-
 Status claim(Scope& scope, const Variant& variant, Notices& notices) {
     const MeasuredError& error = variant.error;
     constexpr std::string_view end = " steps; budget exact draws without it";
@@ -170,6 +156,19 @@ sampling::SamplerText canonical(Scope& scope, std::string_view text) {
 }
 
 }  // namespace
+
+bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
+    std::string_view chosen = host.chosen_engine();
+    for (const json::Entry<Way>& entry : variant.ways) {
+        const Way& way = entry.value;
+        if (!chosen.empty() && chosen != way.engine) {
+            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
+            return true;
+        }
+        if (lacks(manifest, entry.key, way, host, reason)) return true;
+    }
+    return false;
+}
 
 void say_missing_units(std::string_view what, std::initializer_list<std::string_view> any_of, VariantHost& host,
                        Failure& reason) {

@@ -48,6 +48,9 @@ Status named_variant(Scope& scope, const Manifest& manifest, std::string_view na
 // The variant of a name, whatever the machine has. Code: request.invalid.
 Status require_variant(Scope& scope, const Manifest& manifest, std::string_view name, const Variant*& out);
 
+// The first reason why a variant cannot run here. False: there is none.
+bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason);
+
 // Say that a CPU has none of some units that `what` needs.
 void say_missing_units(std::string_view what, std::initializer_list<std::string_view> any_of, VariantHost& host,
                        Failure& reason);

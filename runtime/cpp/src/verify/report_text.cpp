@@ -213,7 +213,7 @@ void add_trajectory(Words& words, const TrajectoryResult& result) {
 Status add_line(Scope& scope, Words& words, const VariantResult& variant) {
     words.add("variant ", variant.name, "  ");
     if (variant.left_out) {
-        words.add("left out: ", variant.name, " ", *variant.left_out, "\n");
+        words.add("left out: ", *variant.left_out, "\n");
         return Status();
     }
     std::size_t failed = 0;

@@ -23,55 +23,6 @@ constexpr double cached_share = 0.25;  // of the component's error, between two 
 constexpr double psnr_margin = 2.0;    // dB, of the sampling run's image
 constexpr std::size_t max_spelt = 60;  // characters of what differs
 
-// ---- What is left out ----
-
-// Names that are sorted, each once, with commas.
-void add_sorted(Failure& sentence, Array<std::string_view>& names) {
-    std::sort(names.begin(), names.end());
-    const std::string_view* end = std::unique(names.begin(), names.end());
-    for (const std::string_view* each = names.begin(); each != end; ++each) {
-        sentence.add({each == names.begin() ? "" : ", ", *each});
-    }
-}
-
-// Say what a variant needs that is not here, as an engine or units of the CPU.
-Status find_missing(Scope& scope, const Variant& variant, engines::Machine& machine, Failure& reason, bool& is_missing) {
-    Array<std::string_view> units(scope.memory);
-    Failure why;
-    is_missing = true;
-    for (const auto& [component, way] : variant.ways) {
-        if (!machine.knows_engine(way.engine)) {
-            reason.set("", {"needs the engine ", way.engine, ", which this program does not know"});
-            return Status();
-        }
-        if (machine.misses(way.engine, why)) {
-            reason.set("", {"needs the engine ", way.engine, ": ", why.text});
-            return Status();
-        }
-        for (std::string_view unit : way.units) {
-            if (!machine.has_unit(unit)) LDM_NEED(scope, units.push(unit));
-        }
-    }
-    is_missing = !units.empty();
-    reason.set("", {"needs "});
-    add_sorted(reason, units);
-    return Status();
-}
-
-// Say why a variant is not compared, as the rest of a sentence that begins with its name.
-Status find_reason(Scope& scope, const Variant& variant, engines::Machine& machine, Failure& reason, bool& is_out) {
-    std::string_view chosen = machine.chosen_engine();
-    Array<std::string_view> others(scope.memory);
-    for (const auto& [component, way] : variant.ways) {
-        if (!chosen.empty() && way.engine != chosen) LDM_NEED(scope, others.push(way.engine));
-    }
-    is_out = !others.empty();
-    if (!is_out) return find_missing(scope, variant, machine, reason, is_out);
-    reason.set("", {"runs with "});
-    add_sorted(reason, others);
-    return Status();
-}
-
 // ---- The manifest's variant beside the recorded one ----
 
 bool is_number(const json::Value& value) {
@@ -139,11 +90,10 @@ public:
     }
 
     // Codes: those of the record, of engines and of runs.
-    Status compare(engines::Machine& machine, VariantResult& out) {
+    Status compare(VariantResult& out) {
         FactResult fact;
         LDM_TRY(record_.open(scope_, package_, variant_, reference_));
         LDM_TRY(compare_fact(fact));
-        LDM_TRY(require_precisions(machine));
         LDM_TRY(components_.start(scope_, settings_));
         for (const auto& [component, way] : variant_.ways) {
             for (const Case& each : reference_.cases()) {
@@ -170,18 +120,6 @@ private:
         LDM_TRY(spell_changes(scope_, arena_, expected, found, out.expected));
         LDM_TRY(spell_changes(scope_, arena_, found, expected, out.found));
         out.passed = are_alike(expected, found);
-        return Status();
-    }
-
-    Status require_precisions(engines::Machine& machine) {
-        for (const auto& [component, way] : variant_.ways) {
-            const Artefact& artefact = *package_.manifest().components.find(component)->find(way.artefact);
-            std::optional<Precision> asked = asked_precision(way, artefact);
-            Failure why;
-            if (!asked.has_value() || machine.computes_in(way.engine, *asked, why)) continue;
-            return scope_.fail(codes::engine_unavailable,
-                               {way.engine, " does not run ", component, " here: ", why.text});
-        }
         return Status();
     }
 
@@ -334,26 +272,24 @@ Status compare_variants(Scope& scope, Arena& arena, const package::Package& pack
     for (const Variant& variant : package.manifest().variants) {
         VariantResult result;
         Failure reason;
-        bool is_left_out = false;
         result.name = variant.name;
-        LDM_TRY(find_reason(scope, variant, machine, reason, is_left_out));
-        if (is_left_out) {
-            scope.tell("verify", {"variant left out: ", variant.name, " ", reason.text});
+        if (cannot_run(package.manifest(), variant, machine, reason)) {
+            std::string_view why(reason.text);
+            scope.tell("verify", {"variant ", variant.name, " left out: ", why});
             result.passed = true;
-            LDM_TRY(Words(scope.memory).add(std::string_view(reason.text)).keep(scope, arena,
-                                                                                 result.left_out.emplace()));
+            LDM_TRY(Words(scope.memory).add(why).keep(scope, arena, result.left_out.emplace()));
             LDM_NEED(scope, out.push(result));
             continue;
         }
         scope.tell("verify", {"variant ", variant.name});
         VariantComparison comparison(scope, arena, package, model, settings, reference, variant);
-        Status status = comparison.compare(machine, result);
+        Status status = comparison.compare(result);
         if (!status.ok()) {  // the others are compared all the same
             if (status.code() == std::string_view(codes::other_memory)) return status;
             result = VariantResult();
             result.name = variant.name;
-            LDM_TRY(Words(scope.memory).add(std::string_view(scope.failure.text)).keep(scope, arena,
-                                                                                        result.problem.emplace()));
+            std::string_view why(scope.failure.text);
+            LDM_TRY(Words(scope.memory).add(why).keep(scope, arena, result.problem.emplace()));
             scope.failure.clear();
         }
         LDM_NEED(scope, out.push(result));
