@@ -14,12 +14,6 @@ using namespace ldm;
 
 namespace {
 
-// The engine's components, until one of them does not open.
-struct Attempt {
-    engines::Settings settings;
-    bool is_variants = false;  // the last thing that was opened is the variant's alone
-};
-
 // Choose the variant that the options ask for. failed: those that did not open.
 Status choose(Scope& scope, const package::Package& package, const ldm_engine_options& options,
               View<FailedVariant> failed, Notices& notices, engines::Settings& settings) {
@@ -34,59 +28,41 @@ Status choose(Scope& scope, const package::Package& package, const ldm_engine_op
     return named_variant(scope, manifest, options.variant, budget, machine, notices, settings.variant);
 }
 
-// Open every component but the encoder of images, which is opened when an image is given.
-Status open_components(Scope& scope, ldm_engine& engine, Attempt& attempt) {
-    const Contract& contract = engine.package->model.contract();
-    for (const json::Entry<ComponentContract>& component : contract.components) {
-        if (component.key == contract.codec.encoder.component) continue;
-        attempt.is_variants = engine.components->is_of_variant(component.key);
-        LDM_TRY(engine.components->open(scope, component.key));
-    }
-    attempt.is_variants = true;
-    std::string_view denoiser = contract.denoiser.component;
-    bool is_cached = engine.components->caching_of(denoiser) != nullptr;
-    return is_cached ? engine.components->open(scope, denoiser, engines::Part::reading) : Status();
-}
-
 // Open what was chosen; what an attempt before had opened is closed.
-Status open_attempt(Scope& scope, ldm_engine& engine, Attempt& attempt) {
+Status open_attempt(Scope& scope, ldm_engine& engine, const engines::Settings& settings) {
     engine.components.emplace(engine.memory, *engine.package->opened);
-    Status status = engine.components->start(scope, attempt.settings);
-    attempt.is_variants = engine.components->failed_for_variant();
-    return status.ok() ? open_components(scope, engine, attempt) : status;
+    LDM_TRY(engine.components->start(scope, settings));
+    return engine.components->open_all(scope);
 }
-
-bool is_of_engine(const char* code) { return std::string_view(code).substr(0, 7) == "engine."; }
 
 // Open the variant that the options name, or the fastest within the budget that opens, or what is exact. notices: of the
 // choice.
-Status open_best(Scope& scope, ldm_engine& engine, const ldm_engine_options& options, Attempt& attempt,
+Status open_best(Scope& scope, ldm_engine& engine, const ldm_engine_options& options, engines::Settings& settings,
                  std::optional<Notices>& notices) {
     Array<FailedVariant> failed(scope.memory);
     Arena reasons(scope.memory);
     while (true) {
         notices.emplace(scope.memory);
-        LDM_TRY(choose(scope, *engine.package->opened, options, failed.view(), *notices, attempt.settings));
-        Status status = open_attempt(scope, engine, attempt);
-        const Variant* variant = attempt.settings.variant;
-        if (status.ok() || variant == nullptr || !attempt.is_variants || !is_of_engine(status.code())) return status;
+        LDM_TRY(choose(scope, *engine.package->opened, options, failed.view(), *notices, settings));
+        Status status = open_attempt(scope, engine, settings);
+        if (!engine.components->failed_for_variant(status)) return status;
         Failure why = scope.failure;
         if (options.variant != nullptr) {
-            return scope.fail(codes::engine_unavailable, {"the variant ", variant->name, " does not run here: ",
-                              why.text, "; leave it out to draw exactly"});
+            return scope.fail(codes::engine_unavailable, {"the variant ", settings.variant->name,
+                              " does not run here: ", why.text, "; leave it out to draw exactly"});
         }
         View<char> reason;
         LDM_NEED(scope, reasons.copy(why.text, std::strlen(why.text), reason));
-        LDM_NEED(scope, failed.push({variant, {reason.data, reason.size}}));
+        LDM_NEED(scope, failed.push({settings.variant, {reason.data, reason.size}}));
         scope.failure.clear();
     }
 }
 
 Status open(const ldm_context& context, Scope& scope, ldm_engine& engine, const ldm_engine_options& options) {
-    Attempt attempt;
+    engines::Settings settings;
     std::optional<Notices> notices;
-    LDM_TRY(api::read_settings(scope, options, attempt.settings));
-    Status status = open_best(scope, engine, options, attempt, notices);
+    LDM_TRY(api::read_settings(scope, options, settings));
+    Status status = open_best(scope, engine, options, settings, notices);
     Failure engines_reason = scope.failure;
     LDM_TRY(engine.package->opened->confirm(
         scope));  // a damaged file is a better explanation than what an engine made of it

@@ -124,7 +124,7 @@ Status Components::note_options(Scope& scope, const ort::Options& options) {
 Status Components::start_engines(Scope& scope, const Settings& settings) {
     for (bool openvino : {false, true}) {
         if (!needs(openvino)) continue;
-        starts_for_variant_ = !needs(openvino, true);
+        is_for_variant_ = !needs(openvino, true);
         Settings its;
         its.threads = settings.threads;
         its.large_weights = settings.large_weights;
@@ -214,6 +214,23 @@ Status Components::open(Scope& scope, std::string_view component, Part part) {
     LDM_TRY(acquire(scope, component, part, place));
     slots_.release(place);
     return Status();
+}
+
+Status Components::open_all(Scope& scope) {
+    const Contract& contract = package_.manifest().contract;
+    for (const auto& [component, its] : contract.components) {
+        if (component == contract.codec.encoder.component) continue;
+        is_for_variant_ = is_of_variant(component);
+        LDM_TRY(open(scope, component));
+    }
+    std::string_view denoiser = contract.denoiser.component;
+    is_for_variant_ = true;
+    return caching_of(denoiser) == nullptr ? Status() : open(scope, denoiser, Part::reading);
+}
+
+bool Components::failed_for_variant(const Status& status) const {
+    if (status.ok() || variant_ == nullptr || !is_for_variant_) return false;
+    return std::string_view(status.code()).substr(0, 7) == "engine.";
 }
 
 Status Components::open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {

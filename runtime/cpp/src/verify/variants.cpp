@@ -94,7 +94,7 @@ public:
         FactResult fact;
         LDM_TRY(record_.open(scope_, package_, variant_, reference_));
         LDM_TRY(compare_fact(fact));
-        LDM_TRY(components_.start(scope_, settings_));
+        LDM_TRY(open());
         for (const auto& [component, way] : variant_.ways) {
             for (const Case& each : reference_.cases()) {
                 if (each.component == component) LDM_TRY(compare_case(each, way));
@@ -121,6 +121,15 @@ private:
         LDM_TRY(spell_changes(scope_, arena_, found, expected, out.found));
         out.passed = are_alike(expected, found);
         return Status();
+    }
+
+    Status open() {
+        Status status = components_.start(scope_, settings_);
+        if (status.ok()) status = components_.open_all(scope_);
+        if (!components_.failed_for_variant(status)) return status;
+        Failure why = scope_.failure;
+        return scope_.fail(codes::engine_unavailable,
+                           {"the variant ", variant_.name, " does not run here: ", why.text});
     }
 
     // Evaluate what is on its own. Every number is finite.
