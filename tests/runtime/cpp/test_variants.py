@@ -15,6 +15,7 @@ from ldm_runtime.engines.choice import artefact_named
 from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.open import open_package
 from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import cached_package, tiny_package
