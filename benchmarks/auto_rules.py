@@ -21,7 +21,7 @@ from ldm_export.tables import markdown_table  # noqa: E402
 from ldm_export.tune.candidates import EXACT, Candidate  # noqa: E402
 from ldm_export.tune.measure import DENOISER, measure  # noqa: E402
 from ldm_export.tune.race import Timing  # noqa: E402
-from ldm_runtime.engines.openvino_rule import LEAST_COPIES, LEAST_STEPS, LEAST_UNIT, LEAST_WEIGHTS  # noqa: E402
+from ldm_runtime.engines.openvino.rule import LEAST_COPIES, LEAST_STEPS, LEAST_UNIT, LEAST_WEIGHTS  # noqa: E402
 from ldm_runtime.package.open import open_package  # noqa: E402
 from ldm_runtime.package.safetensors import read_header  # noqa: E402
 

@@ -16,9 +16,9 @@ from ldm_export.tables import markdown_table, spread
 from ldm_export.verify.metrics import relative_rms
 from ldm_runtime.engines.choice import choose, most_threads, open_engine
 from ldm_runtime.engines.engine import Engine
-from ldm_runtime.engines.openvino import missing_openvino
-from ldm_runtime.engines.openvino_products import METHODS
-from ldm_runtime.engines.openvino_savings import NAMES, SIZES
+from ldm_runtime.engines.openvino.library import missing_openvino
+from ldm_runtime.engines.openvino.products import METHODS
+from ldm_runtime.engines.openvino.savings import NAMES, SIZES
 from ldm_runtime.errors import EngineUnavailable, InputError, LdmError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.package.artefacts import Precision

@@ -12,7 +12,6 @@ from ldm_export.lossy.layers import Layer, by_input, exposed, parameter_array, p
 from ldm_export.lossy.ranges import ValueRange, fit_scale
 
 MOST_TRIALS = 6
-_SMALLEST_POWER = float(np.finfo(np.float32).tiny)
 _LARGEST_SHARE = 0.75  # of the groups that may stay; with more of them little is left to gain
 
 Group = tuple[str, ...]  # names of layers
@@ -76,8 +75,8 @@ def _noise(readers: Sequence[Layer], ranges: Mapping[str, ValueRange]) -> float:
         weight_error = np.square(np.abs(flat).max(axis=1) / 127) / 12  # (O,), of each weight
         taps = flat.shape[1] // inputs
         added = float(power @ input_error) + float(weight_error.sum()) * taps * input_power
-        worst = max(worst, added / max(_output_power(layer, flat, values, ranges), _SMALLEST_POWER))
-    return worst
+        worst = max(worst, added / max(_output_power(layer, flat, values, ranges), float(np.finfo(np.float32).tiny)))
+    return float(worst)
 
 
 def _output_power(layer: Layer, flat: np.ndarray, values: ValueRange, ranges: Mapping[str, ValueRange]) -> float:

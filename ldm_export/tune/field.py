@@ -1,5 +1,7 @@
 """Who takes part in a race: the engines and variants of a package that run on this machine, and why others do not."""
 
+import dataclasses
+
 from ldm_export.tune.candidates import Candidate, VariantHere, candidates, loss_of
 from ldm_runtime.budget import Budget
 from ldm_runtime.engines.choice import artefact_for, artefact_named, automatic_engines, choose
@@ -9,7 +11,7 @@ from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Variant
-from ldm_runtime.variants import Abilities, why_not
+from ldm_runtime.variants import abilities_here, why_not
 
 ON_CPU = ("ort", "openvino")  # the engines that threads are for
 
@@ -90,4 +92,4 @@ def _missing(package: Package, variant: Variant, budget: Budget | None, machine:
         if budget.value is None:
             return "the budget exact takes nothing lossy"
         return f"it is not within {budget.text}: {budget.reached(error.psnr, error.ssim)}"
-    return why_not(variant, package, choose(), Abilities(machine.units, lambda name: ENGINES[name].missing()))
+    return why_not(variant, package, choose(), dataclasses.replace(abilities_here(), units=machine.units))

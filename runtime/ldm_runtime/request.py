@@ -211,8 +211,8 @@ def check_request(
     picard = check_picard(options.get("picard"))
     if picard is not None and caching is not None:
         raise InputError(
-            "picard evaluates rows out of order, which caching needs in order; give --budget exact or leave out "
-            "--picard"
+            "picard evaluates rows of the plan out of order, but the variant that draws keeps features from row to "
+            "row; leave out picard, or draw without a variant"
         )
     plan, noise = _plan_and_noise(contract, options, strength, caching)
     stop = options.get("stop_after")

@@ -1,4 +1,4 @@
-"""What is measured of an image: all its parts, long runs by some of their steps, whole cycles of them."""
+"""What is measured of an image: all its parts, long runs by some of their evaluations, whole cycles of them."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -28,13 +28,23 @@ class Step:
     latents: np.ndarray
 
 
+@dataclasses.dataclass
+class Plan:
+    rows: list[float]
+
+
+@dataclasses.dataclass
+class Request:
+    plan: Plan
+
+
 class Run:
-    """Steps that each take what they are told."""
+    """Evaluations that each take what they are told. Its steps are not asked for: some have more than one."""
 
     def __init__(self, clock: Clock, seconds: list[float]) -> None:
-        self.clock, self.seconds, self.total, self.drawn = clock, seconds, len(seconds), 0
+        self.clock, self.seconds, self.request, self.drawn = clock, seconds, Request(Plan(seconds)), 0
 
-    def __iter__(self) -> Iterator[Step]:
+    def evaluations(self) -> Iterator[Step]:
         for seconds in self.seconds:
             self.clock.now += seconds
             self.drawn += 1
@@ -94,13 +104,13 @@ def test_a_short_run_is_drawn_to_its_end(clock):
     assert pipe.runs[0].drawn == 3
 
 
-def test_a_long_run_is_told_by_two_steps(clock):
+def test_a_long_run_is_told_by_two_evaluations(clock):
     pipe = Pipe(clock, [4.0] * 20)
     assert image(pipe)["denoiser"] == 80.0
     assert pipe.runs[0].drawn == 2
 
 
-def test_steps_are_drawn_until_a_second_has_passed(clock):
+def test_evaluations_go_on_until_a_second_has_passed(clock):
     pipe = Pipe(clock, [0.25] * 20)
     assert image(pipe)["denoiser"] == 5.0
     assert pipe.runs[0].drawn == 4

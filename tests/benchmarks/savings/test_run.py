@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from benchmarks.savings import run
 from benchmarks.savings.run import ALL, STEPS, Measured, Setting, feeds_of, main, measure
 from ldm_export.process.isolate import Outcome
-from ldm_runtime.engines.openvino import missing_openvino
+from ldm_runtime.engines.openvino.library import missing_openvino
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 
