@@ -15,7 +15,7 @@ from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.verify.variant_file import FOLDER, file_of
 from ldm_runtime.budget import Budget, read_budget
 from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
-from ldm_runtime.package.artefacts import INTEGERS, Artefact, Difference
+from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.variants import Variant
 
@@ -184,7 +184,7 @@ def _with_differences(made: Manifest, measured: Sequence[Variant]) -> Manifest:
             component,
             artefacts=tuple(
                 replace(each, difference=found[name, each.name])
-                if each.precision in INTEGERS and (name, each.name) in found
+                if each.needs_variant and (name, each.name) in found
                 else each
                 for each in component.artefacts
             ),

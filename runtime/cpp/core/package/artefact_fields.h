@@ -63,6 +63,7 @@ void fields(Visitor& visit, Artefact& it) {
     visit.optional("hoists", it.hoists);
     visit.optional("kept", it.kept);
     visit.optional("rescaled", it.rescaled);
+    visit.optional("merged", it.merged);
 }
 
 template <typename Visitor>
