@@ -29,7 +29,7 @@ from ldm_runtime.package.variants import WHOLE_RUN, Way
 METHOD = "merging"
 NAME = "merged"  # in the names of variants
 RATIOS = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7)
-LEAST_TOKENS = 64 * 64  # of an image: with fewer, finding out what is alike takes what attention saves
+LEAST_TOKENS = 64 * 64  # of an image: with fewer, attention is a small part of the work
 
 
 def make_merging(order: Order, *, progress: Progress) -> Made:
@@ -92,22 +92,26 @@ def merged(draft: Draft, artefact: Artefact, denoiser: str) -> Draft:
 
 def require_many_tokens(package: Package) -> None:
     """Raise ExportError unless an attention of the denoiser has `LEAST_TOKENS` tokens at the package's own size."""
-    contract = package.manifest.contract
-    counts = [each.tokens(_own_sizes(contract)) for each in self_attentions(_canonical(package))]
+    image, sizes = package.manifest.contract.image, _own_sizes(package.manifest.contract)
+    counts = [each.tokens(sizes) for each in self_attentions(_canonical(package))]
     if not counts:
         raise ExportError("this denoiser has no attention of the image to itself, whose tokens could be merged")
     if max(counts) < LEAST_TOKENS:
+        share = merged_share(package, RATIOS[-1], least=0)
         raise ExportError(
-            f"at {contract.image.width}x{contract.image.height} pixels attention of this denoiser has {max(counts)} "
-            f"tokens at most; with fewer than {LEAST_TOKENS}, finding out which to merge takes what merging saves"
+            f"at {image.width}x{image.height} pixels attention of this denoiser has {max(counts)} tokens at most, and "
+            f"merging {RATIOS[-1]:.0%} of them would leave {share:.0%} of the work; expected {LEAST_TOKENS} or more"
         )
 
 
-def merged_share(package: Package, ratio: float) -> float:
-    """Return the work of an evaluation with merged tokens in that of an exact one, at the package's own size."""
+def merged_share(package: Package, ratio: float, least: int | None = None) -> float:
+    """Return the work of an evaluation with merged tokens in that of an exact one, at the package's own size.
+
+    least: attention with fewer tokens is left as it is; None is `LEAST_TOKENS`.
+    """
     sizes = _own_sizes(package.manifest.contract)
     exact = multiply_accumulates(_canonical(package), sizes)
-    fewer, _ = merge_tokens(_canonical(package), ratio, sizes, LEAST_TOKENS)
+    fewer, _ = merge_tokens(_canonical(package), ratio, sizes, LEAST_TOKENS if least is None else least)
     return multiply_accumulates(fewer, sizes) / exact
 
 

@@ -130,7 +130,8 @@ Status ArtefactRules::check_error(const Artefact& artefact, const json::Where& w
     if (!(merged > 0.0 && merged < 1.0)) {
         return refuse({where, "merged"}, {"is ", exactly(merged), "; expected more than 0 and less than 1"});
     }
-    return is_exact || artefact.difference.has_value() ? Status() : refuse(where, {"is lossy without its measured difference"});
+    if (is_exact || artefact.difference.has_value()) return Status();
+    return refuse(where, {"is lossy without its measured difference"});
 }
 
 // What was done so that a graph stays finite in a reduced precision.
