@@ -50,9 +50,10 @@ def make_merging(order: Order, *, progress: Progress) -> Made:
     exact = replace(base, ways={denoiser: way})
     found = _largest_ratio(trials, package, exact, RATIOS)
     chosen = [(exact, RATIOS[0] if found is None else found)]
-    for draft in others if found is not None else ():
-        if denoiser in draft.ways and draft.run == WHOLE_RUN:
-            ratio = _largest_ratio(trials, package, draft, [each for each in RATIOS if each <= found])
+    milder = [] if found is None else [each for each in RATIOS if each <= found]
+    for draft in others:
+        if milder and denoiser in draft.ways and draft.run == WHOLE_RUN:
+            ratio = _largest_ratio(trials, package, draft, milder)
             chosen += [] if ratio is None else [(draft, ratio)]
     made = [(draft, write_merged(package, artefact_of(package, draft), ratio)) for draft, ratio in chosen]
     for ratio in sorted({ratio for _, ratio in chosen}):

@@ -57,8 +57,9 @@ class _Counts:
 
     @classmethod
     def of(cls, attention: SelfAttention, percent: int) -> "_Counts":
-        batch, tokens, channels = dims(attention.x) or ()
-        _, height, width, _ = dims(attention.grid) or ()
+        of_x, of_grid = dims(attention.x), dims(attention.grid)
+        assert of_x is not None and of_grid is not None
+        (batch, tokens, channels), (_, height, width, _) = of_x, of_grid
         destinations = f"((({height}) + 1)//2)*((({width}) + 1)//2)"
         sources = f"({tokens}) - {destinations}"
         merged = f"min(({tokens})*{percent}//100, {sources})"

@@ -92,7 +92,8 @@ def _takes_any_tokens(node: ir.Node) -> bool:
 
 def _grid(x: ir.Value) -> ir.Value | None:
     """Return the value (B, H, W, C) that the nearest Reshape above x made tokens (B, H·W, C) of."""
-    made, seen = [x], set()
+    made = [x]
+    seen: set[ir.Node] = set()
     while made:
         node = made.pop(0).producer()
         if node is None or node in seen:

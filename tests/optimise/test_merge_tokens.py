@@ -312,23 +312,24 @@ def merging_diffusers(network: Any, ratio: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["model.onnx", "model.ort_cpu.onnx"])
-@pytest.mark.parametrize(("kind", "places"), [("sd15", 2), ("sd21", 5), ("sdxl", 9)])
+@pytest.mark.parametrize("kind", ["sd15", "sd21", "sdxl"])
 def test_a_unet_is_diffusers_with_merged_tokens(
-    tiny_build: Callable[[str], TinyBuild], tmp_path: Path, kind: str, places: int, form: str
+    tiny_build: Callable[[str], TinyBuild], tmp_path: Path, kind: str, form: str
 ):
     import torch
     from diffusers import UNet2DConditionModel
+    from diffusers.models.attention import BasicTransformerBlock
 
     built = tiny_build(kind)
     folder = Path(shutil.copytree(built.package / "unet", tmp_path / "unet"))
     feeds = feeds_for(read_manifest(built.package).contract.components["unet"])
     model, count = merge_tokens(read_graph(folder / form), 0.5)
-    assert count == places
     write_graph(model, folder / "merged.onnx")
     engine = OrtEngine(folder / "merged.onnx", threads=1)
     made = engine.run(feeds)["out_sample"]
     engine.close()
     network = UNet2DConditionModel.from_pretrained(built.source, subfolder="unet").eval()
+    assert count == sum(isinstance(module, BasicTransformerBlock) for module in network.modules()) > 1
     tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
     added = {"text_embeds": tensors.get("text_embeds"), "time_ids": tensors.get("time_ids")}
     given = (tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"])
