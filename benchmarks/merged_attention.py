@@ -1,8 +1,8 @@
 """Measures one attention of an image to itself with merged tokens beside the exact one: `--help` tells the options.
 
 The layer has the shapes of Stable Diffusion 1.5's finest: 320 channels, 8 heads, two images (guidance). It is what
-`build --budget … --lossy merging` rewrites: norm, projections, attention, residual. Times are of the processor, which other
-programs disturb little; a ratio is the median of those to the exact layer within a round.
+`build --budget … --lossy merging` rewrites: norm, projections, attention, residual. Times are of the processor, which
+other programs disturb little; a ratio is the median of those to the exact layer within a round.
 """
 
 import argparse
