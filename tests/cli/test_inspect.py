@@ -23,11 +23,12 @@ def test_inspect_tells_of_variants_and_of_their_artefacts(tmp_path):
     package = add_variants(Path(shutil.copytree(GOLDEN / "package", tmp_path / "package")))
     facts = json.loads(call("inspect", package, "--json").stdout)
     variants, artefacts = facts["variants"], facts["components"]["unet"]["artefacts"]
-    assert list(variants) == ["int8-bf16", "cached", "mixed"]
+    assert list(variants) == ["int8-bf16", "cached", "mixed", "merged"]
     assert variants["int8-bf16"]["ways"]["unet"]["precision"] == "bf16"
     assert variants["int8-bf16"]["error"]["psnr"] == 34.1 and variants["cached"]["run"]["caching"]["interval"] == 2
     assert artefacts["shallow"]["inputs"][1] == "deep float32 [batch, 4, height, width]"
     assert artefacts["int8"]["kept"] == ["conv_in", "conv_out"] and artefacts["fp16"]["rescaled"] == 64.0
+    assert artefacts["merged"]["merged"] == 0.5
     assert "units: avx512_bf16; avx512_vnni" in call("inspect", package).stdout
     assert "variants" not in json.loads(call("inspect", GOLDEN / "package", "--json").stdout)
 

@@ -50,9 +50,10 @@ def check_variants(manifest: "Manifest", where: str) -> None:
         _check_variant(variant, manifest, f"{variants}[{shown(variant.name)}]")
     for name in manifest.components:
         for artefact in manifest.pickable(name):
-            if artefact.precision in INTEGERS:
+            if artefact.needs_variant:
                 here = f"{where}.components[{shown(name)}].artefacts[{shown(artefact.name)}]"
-                _refuse(here, f"is in {artefact.precision}, but no variant names it; expected one with its error")
+                what = f"is in {artefact.precision}" if artefact.precision in INTEGERS else "has merged tokens"
+                _refuse(here, f"{what}, but no variant names it; expected one with its error")
 
 
 def _check_variant(variant: "Variant", manifest: "Manifest", where: str) -> None:

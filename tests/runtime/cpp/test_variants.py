@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import ldm_runtime
+from ldm_export.lossy import merging
+from ldm_export.package.write import with_artefacts
 from ldm_runtime.engines.choice import artefact_named
 from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.errors import LdmError
-from ldm_runtime.package import safetensors
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package import manifest_json, safetensors
+from ldm_runtime.package.open import Package, open_package, read_manifest
 from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import cached_package, tiny_package
@@ -34,6 +36,22 @@ Open = Callable[..., Library]
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_int8(tiny_package.make(tmp_path_factory.mktemp("packages") / "int8"))
+
+
+@pytest.fixture(scope="module")
+def merged(tiny_build: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with a variant whose attention reads half of the tokens."""
+    folder = Path(shutil.copytree(tiny_build("sd15").package, tmp_path_factory.mktemp("packages") / "merged"))
+    whole = Package(folder, read_manifest(folder), "", "size")
+    (base,) = (each for each in whole.manifest.components["unet"].artefacts if each.name == "ort_cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "LEAST_TOKENS", 0)
+        artefact = merging.write_merged(whole, base, 0.5)
+    made = with_artefacts(folder, whole.manifest, {"unet": [artefact]})
+    way = Way("ort", artefact.name, "fp32", ())
+    made = dataclasses.replace(made, variants=(variant("merged", 20.0, 0.8, ways={"unet": way}),))
+    (folder / "manifest.json").write_text(manifest_json.dump(made), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture
@@ -92,6 +110,15 @@ def test_a_quantised_denoiser_gives_the_same_latents(quantised: Path, opened: Op
     assert none is None and name == "int8" and not np.array_equal(exact, lossy)
     named, _ = both(quantised, opened, OPTIONS, variant="int8")
     np.testing.assert_array_equal(named, lossy)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (22, 30)])
+def test_a_denoiser_of_merged_tokens_gives_the_same_latents(merged: Path, opened: Open, size: tuple[int, int]) -> None:
+    """Of latents with odd sides, too."""
+    options = {"seed": 3, "steps": 3, "size": size}
+    exact, none = both(merged, opened, options)
+    lossy, name = both(merged, opened, options, budget="psnr=20")
+    assert none is None and name == "merged" and not np.allclose(exact, lossy, rtol=1e-2, atol=1e-2)
 
 
 def test_weights_that_a_quantised_graph_does_not_read_take_no_memory(

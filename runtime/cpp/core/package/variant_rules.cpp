@@ -226,9 +226,11 @@ Status check_unnamed(Scope& scope, const Manifest& manifest, const json::Where& 
     for (const auto& [name, component] : manifest.components) {
         json::Where here(components, json::Key{name}), artefacts(here, "artefacts");
         for (const Artefact& artefact : component.artefacts) {
-            if (!is_integer(artefact.precision) || !is_pickable(manifest, name, artefact)) continue;
+            if (!artefact.needs_variant() || !is_pickable(manifest, name, artefact)) continue;
+            bool has_integers = is_integer(artefact.precision);
             return json::fail(scope, {artefacts, json::Key{artefact.name}}, codes::manifest_variant,
-                              {"is in ", name_of(artefact.precision),
+                              {has_integers ? "is in " : "has merged tokens",
+                               has_integers ? name_of(artefact.precision) : std::string_view(),
                                ", but no variant names it; expected one with its error"});
         }
     }
