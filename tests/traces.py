@@ -17,6 +17,7 @@ from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.export import to_onnx
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.process.isolate import Outcome
+from tests.stages import here
 
 NO_DATA = "none"  # the weights' file of a kept graph: a trace has no data
 
@@ -50,16 +51,16 @@ def about_trace(spec: ComponentSpec, model: type[nn.Module], config: object) -> 
 PROOF = (builds.write_reference, builds.prove_package, builds.prove_variants)  # the stages that prove what was exported
 
 
-def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch, here: tuple[Any, ...] = PROOF) -> None:
-    """Let builds export in this process, with remembered traces; of the other stages those of `here` run here too."""
+def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch, also: tuple[Any, ...] = PROOF) -> None:
+    """Let builds export in this process, with remembered traces; of the other stages those of `also` run here too."""
     isolated = builds.run_isolated
 
     def run(function: Any, *args: Any, **kwargs: Any) -> Outcome:
         if function is builds.export_components:
             with remembered(folder, args[0]):
-                return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
-        if function in here:
-            return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
+                return here(function, *args, **kwargs)
+        if function in also:
+            return here(function, *args, **kwargs)
         return isolated(function, *args, **kwargs)
 
     monkeypatch.setattr(builds, "run_isolated", run)

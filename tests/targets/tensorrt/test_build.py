@@ -22,7 +22,7 @@ from ldm_export import build as builds
 from ldm_export.cli.main import verbs
 from ldm_export.errors import ExportError, VerificationError
 from ldm_export.precision.table import PRECISIONS
-from ldm_export.process.isolate import Outcome, StageCost
+from ldm_export.process.isolate import StageCost
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.targets.tensorrt import build as building
 from ldm_export.targets.tensorrt import check as checking
@@ -44,6 +44,7 @@ from ldm_runtime.package.artefacts import Artefact, Range
 from ldm_runtime.package.open import open_package, read_manifest
 from tests.once import make_once
 from tests.runtime.tiny_package import COMPONENTS, rehash
+from tests.stages import here
 from tests.targets.building import add, order
 from tests.targets.tensorrt import overflowing
 
@@ -71,11 +72,6 @@ def check_target(what: Asked) -> Work:
 
 def build_tensorrt(folder: Path, what: Asked, **others: Any) -> list[StageCost]:
     return add(folder, "tensorrt", **what, **others)
-
-
-def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
-    """Each stage has a process of its own, which costs a second; `tests/process/test_isolate.py` is about that."""
-    return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
 
 
 @pytest.fixture(autouse=True)
