@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy.method import Draft, Made, Order, Progress
 from ldm_export.lossy.schedules import INTERVALS, CachedRows, farthest, intervals_of, least_cached
-from ldm_export.lossy.trials import Trials, named
+from ldm_export.lossy.trials import Trials, with_method
 from ldm_export.lossy.work import multiply_accumulates
 from ldm_export.optimise.cut_at import cut_depths, deep_and_shallow
 from ldm_export.package.write import with_artefacts
@@ -96,15 +96,9 @@ def _holds(trials: Trials, draft: Draft, cut: Cut, interval: int, depth: int) ->
 def cached(draft: Draft, cut: Cut, interval: int, depth: int, denoiser: str) -> Draft:
     """Return a draft with caching besides."""
     ways = {**draft.ways, denoiser: replace(draft.ways[denoiser], artefact=cut.deep.name)}
+    run = replace(draft.run, caching=cut.caching(interval))
     note = f"with deep features kept for {interval} rows at depth {depth}"
-    return replace(
-        draft,
-        name=named(draft, NAME),
-        methods=(*draft.methods, METHOD),
-        ways=ways,
-        run=replace(draft.run, caching=cut.caching(interval)),
-        note=f"{draft.note}, {note}" if draft.note else note,
-    )
+    return with_method(draft, METHOD, run, note, suffix=NAME, ways=ways)
 
 
 def artefact_of(package: Package, draft: Draft) -> Artefact:

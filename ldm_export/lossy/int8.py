@@ -4,15 +4,15 @@ Layers whose rounding costs too much stay in float32: first of the decoder, alon
 denoiser in whole runs. All of it is decided on the prompts that calibrate; the held-out ones only judge.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ldm_export.export.graph_file import read_graph
-from ldm_export.lossy.calibrate import Feeds, collect_ranges, record_runs
+from ldm_export.lossy.calibrate import Feeds, collect_ranges
 from ldm_export.lossy.layers import exposed, quantisable
 from ldm_export.lossy.measure import RunError, compare_runs
 from ldm_export.lossy.method import Draft, Made, Order, Progress
@@ -95,25 +95,19 @@ def make_int8(order: Order, *, progress: Progress) -> Made:
 
 @dataclass(frozen=True)
 class _Search:
-    """The search for what stays in float32. feeds: what the decoder reads in the exact runs."""
+    """The search for what stays in float32. written: by graph, what stays there in the one that lies in the folder."""
 
     order: Order
     trials: Trials
-    feeds: tuple[Feeds, ...]
     components: Mapping[str, _Component]
+    written: dict[Path, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def begun(cls, order: Order, say: Progress) -> "_Search":
-        """Draw the prompts that calibrate, and collect the ranges of both components in them."""
-        folder, manifest, setting = order.folder, order.manifest, order.setting
-        say(f"int8: calibrating with {len(setting.prompts)} prompts")
-        package = Package(folder, manifest, "", "size")
-        feeds = record_runs(
-            package, proving_engines(), setting.prompts, setting.seeds, steps=setting.steps, size=setting.size
-        )
-        components = {name: _component(folder, manifest, name, each) for name, each in feeds.items()}
-        decoder = manifest.contract.codec.decoder.component
-        return cls(order, Trials(order, say), tuple(feeds[decoder]), components)
+        """Collect the ranges of both components in the exact runs of the prompts that calibrate."""
+        say(f"int8: calibrating with {len(order.setting.prompts)} prompts")
+        components = {name: _component(order.folder, order.manifest, name, each) for name, each in order.feeds.items()}
+        return cls(order, Trials(order, say), components)
 
     @property
     def decoder(self) -> str:
@@ -147,7 +141,7 @@ class _Search:
         engine = open_way(proving_engines(), package, self.decoder, _way(form)).engine
         output = manifest.contract.codec.decoder.output
         try:
-            images = np.stack([to_bytes(engine.run(feeds)[output][0]) for feeds in self.feeds])
+            images = np.stack([to_bytes(engine.run(each)[output][0]) for each in self.order.feeds[self.decoder]])
         finally:
             engine.close()
         found = compare_runs(self.order.exact, replace(self.order.exact, images=images))
@@ -159,11 +153,13 @@ class _Search:
         return self.trials.drawn(draft, self._trial(form, keeps)), MARGIN
 
     def _trial(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> Manifest:
-        """Write graphs, and return the manifest with them."""
+        """Write the graphs that are not there yet, and return the manifest with all."""
         folder, data = self.order.folder, f"model.{form.artefact}.trial.safetensors"
         for name, keep in keeps.items():
             graph = self.graph(form, name)
-            store({graph: self.quantised(form, self.components[name], keep)}, folder / name / data)
+            if self.written.get(graph) != keep:
+                store({graph: self.quantised(form, self.components[name], keep)}, folder / name / data)
+                self.written[graph] = keep
         artefacts = {name: [self.artefact(form, name, keep, data)] for name, keep in keeps.items()}
         return with_artefacts(folder, self.order.manifest, artefacts)
 
@@ -198,7 +194,7 @@ class _Search:
                 file.unlink()
 
 
-def _component(folder: Path, manifest: Manifest, name: str, feeds: list[Feeds]) -> _Component:
+def _component(folder: Path, manifest: Manifest, name: str, feeds: Sequence[Feeds]) -> _Component:
     graph = folder / manifest.components[name].canonical.file
     ranges = collect_ranges(graph, feeds)
     model = read_graph(graph)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line reads the rows' names, and starts without numpy
+    from ldm_export.lossy.calibrate import Feeds
     from ldm_export.lossy.measure import Runs, Setting
     from ldm_runtime.budget import Budget
     from ldm_runtime.package.artefacts import Artefact
@@ -30,7 +31,8 @@ class Draft:
 class Order:
     """The request to a method: a proven package in the making, and its budget.
 
-    setting, exact: what trials draw, with prompts that calibrate, and the exact runs of it. methods: all that are
+    setting, exact: what trials draw, with prompts that calibrate, and the exact runs of it. feeds: what denoiser and
+    decoder were fed with in these, by component (see `calibrate.record_runs`). methods: all that are
     tried, in the table's order, this one among them. made: the drafts of those before it, whose artefacts the manifest
     has.
     """
@@ -42,6 +44,7 @@ class Order:
     exact: "Runs"
     methods: tuple[str, ...]
     made: tuple[Draft, ...] = ()
+    feeds: "Mapping[str, Sequence[Feeds]]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

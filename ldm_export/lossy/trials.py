@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ldm_export.lossy.measure import RunError, compare_runs, draw, provisional
 from ldm_export.lossy.method import Draft, Order, Progress
 from ldm_runtime.budget import Budget
+from ldm_runtime.checks import rounded_down
 from ldm_runtime.package.manifest import Manifest
-from ldm_runtime.package.variants import WHOLE_RUN
+from ldm_runtime.package.variants import WHOLE_RUN, VariantRun
 
 MARGIN = 2.0  # dB: what is decided on few prompts is to hold for the worst of others
 
@@ -55,11 +57,18 @@ def stricter(budget: Budget, margin: float) -> Budget:
 
 
 def in_words(found: RunError) -> str:
-    """Say how near the worst image is to the exact one."""
-    reached = "equal images" if found.psnr is None else f"{found.psnr:.1f} dB"
-    return f"{reached}, SSIM {found.ssim:.4f}"
+    """Say how near the worst image is to the exact one, rounded down."""
+    reached = "equal images" if found.psnr is None else f"{rounded_down(found.psnr, 2)} dB"
+    return f"{reached}, SSIM {rounded_down(found.ssim, 4)}"
 
 
-def named(base: Draft, method: str) -> str:
-    """Return the name of a draft that does less besides what `base` does."""
-    return f"{base.name}-{method}" if base.name else method
+def with_method(base: Draft, method: str, run: VariantRun, note: str, *, suffix: str, **changes: Any) -> Draft:
+    """Return a draft that does less besides what `base` does. suffix: of its name. changes: of other fields."""
+    return replace(
+        base,
+        name=f"{base.name}-{suffix}" if base.name else suffix,
+        methods=(*base.methods, method),
+        run=run,
+        note=f"{base.note}, {note}" if base.note else note,
+        **changes,
+    )

@@ -20,14 +20,15 @@ from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
 from ldm_export.verify.variant_file import OwnRecord
-from ldm_export.verify.variant_run import draw_reference, evaluate_ways, given, missing_for
+from ldm_export.verify.variant_run import draw_reference, evaluate_ways, given
 from ldm_runtime.deep_features import DeepFeatures
-from ldm_runtime.engines.choice import AUTO, EngineChoice
+from ldm_runtime.engines.choice import EngineChoice
 from ldm_runtime.errors import LdmError, OutOfProfile
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Caching, Variant
 from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.variants import abilities_here, why_not
 
 # Of a case's own error, against what the variant made when it was measured. With other threads it makes the same
 # numbers, to the bit; a tiny decoder's layer with its weights x 1.5, among others of a large error, made 0.13 of it.
@@ -39,11 +40,11 @@ PSNR_MARGIN = 2.0  # dB, of the sampling run's image
 def verify_variants(
     package: Package, choice: EngineChoice, reference: Reference, say: Callable[[str], None]
 ) -> Iterator[tuple[VariantResult, list[Figure]]]:
-    """Compare each variant of a package; one that cannot run here, or by the engines of `choice`, is left out."""
+    """Compare each variant of a package; one that a run would not draw with here, by `choice`, is left out."""
     for variant in package.manifest.variants:
-        reason = left_out(variant, choice)
+        reason = why_not(variant, package, choice, abilities_here())
         if reason is not None:
-            say(f"verify: variant left out: {variant.name} {reason}")
+            say(f"verify: variant {variant.name} left out: {reason}")
             yield VariantResult.left_out_for(variant.name, reason), []
             continue
         say(f"verify: variant {variant.name}")
@@ -51,17 +52,6 @@ def verify_variants(
             yield verify_variant(package, choice, variant, reference)
         except LdmError as error:  # the others are compared all the same
             yield VariantResult.failed(variant.name, str(error)), []
-
-
-def left_out(variant: Variant, choice: EngineChoice) -> str | None:
-    """Return why a variant is not compared, as the rest of a sentence that begins with its name, or None."""
-    missing = missing_for(variant)
-    if missing is not None:
-        return f"needs {missing}"
-    others = sorted({way.engine for way in variant.ways.values()} - choice.engines)
-    if AUTO not in choice.engines and others:
-        return f"runs with {', '.join(others)}"
-    return None
 
 
 def verify_variant(

@@ -13,7 +13,6 @@ import pytest
 import ldm_runtime
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.open import open_package
 from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import cached_package, tiny_package
@@ -21,7 +20,6 @@ from tests.runtime.cpp.context import Refusal
 from tests.runtime.cpp.library import Library
 from tests.runtime.lossy_package import variant, with_variants
 from tests.runtime.notices import said
-from tests.runtime.package.varied_package import add_variants
 from tests.runtime.quantised_package import DATA, INT8, WEIGHTS, with_int8
 
 pytestmark = pytest.mark.slow
@@ -238,20 +236,6 @@ def test_what_cannot_be_is_refused_in_the_same_words(package: Callable[..., Path
         ldm_runtime.load(folder, engine="auto", **REFUSED[why])
     with pytest.raises(Refusal) as found:
         opened(folder, **REFUSED[why])
-    assert (found.value.code, found.value.text) == (expected.value.code, str(expected.value))
-
-
-def test_a_graph_that_was_cut_in_parts_is_refused_in_the_same_words(tmp_path: Path, opened: Open) -> None:
-    folder = add_variants(tiny_package.make(tmp_path / "package"))
-    *others, hoisted = open_package(folder).manifest.variants
-    ways = {name: Way("ort", way.artefact, "fp32", ()) for name, way in hoisted.ways.items()}
-    with_variants(
-        folder, *others, dataclasses.replace(hoisted, ways=ways, run=dataclasses.replace(hoisted.run, steps=3))
-    )
-    with pytest.raises(LdmError, match="hoisted does not run here: a graph of it is cut in parts") as expected:
-        ldm_runtime.load(folder, engine="auto", variant="hoisted")
-    with pytest.raises(Refusal) as found:
-        opened(folder, variant="hoisted")
     assert (found.value.code, found.value.text) == (expected.value.code, str(expected.value))
 
 

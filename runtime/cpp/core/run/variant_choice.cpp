@@ -85,21 +85,6 @@ struct Reached {
     Piece after() const { return is_ssim ? "" : " dB"; }
 };
 
-// Whether parts of a graph that a variant uses were cut off.
-bool is_cut(const Manifest& manifest, const Variant& variant) {
-    const std::optional<Caching>& caching = variant.run.caching;
-    for (const json::Entry<Component>& entry : manifest.components) {
-        const Way* way = variant.ways.find(entry.key);
-        bool is_cached = caching.has_value() && entry.key == manifest.contract.denoiser.component;
-        for (const Artefact& artefact : entry.value.artefacts) {
-            bool is_used = is_cached ? artefact.name == caching->keeps || artefact.name == caching->reads
-                                     : way != nullptr && artefact.name == way->artefact;
-            if (is_used && !artefact.hoists.empty()) return true;
-        }
-    }
-    return false;
-}
-
 // What a way needs that this machine lacks. False: nothing.
 bool lacks(const Manifest& manifest, std::string_view component, const Way& way, VariantHost& host, Failure& reason) {
     if (!host.knows_engine(way.engine)) {
@@ -123,9 +108,7 @@ bool lacks(const Manifest& manifest, std::string_view component, const Way& way,
         list_units_of(reason, host);
         return true;
     }
-    const Component& parts = *manifest.components.find(component);
-    auto artefact = std::find_if(parts.artefacts.begin(), parts.artefacts.end(),
-                                 [&](const Artefact& each) { return each.name == way.artefact; });
+    const Artefact* artefact = manifest.components.find(component)->find(way.artefact);
     bool is_its_own = is_integer(way.precision) || way.precision == artefact->precision;
     return !is_its_own && !host.computes_in(way.engine, way.precision, reason);
 }
@@ -141,9 +124,7 @@ bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& h
         }
         if (lacks(manifest, entry.key, way, host, reason)) return true;
     }
-    if (!is_cut(manifest, variant)) return false;
-    reason.set("", {"a graph of it is cut in parts, which this version does not join"});
-    return true;
+    return false;
 }
 
 Status claim(Scope& scope, const Variant& variant, Notices& notices) {

@@ -312,14 +312,15 @@ std::string_view Components::ort_name() const {
 Components::Form Components::form_of(std::string_view component, Part part) const {
     const Way* way = variant_ == nullptr ? nullptr : variant_->ways.find(component);
     const Caching* caching = caching_of(component);
+    const Component& parts = *package_.manifest().components.find(component);
     Form form;
     form.is_on_openvino = way == nullptr ? is_openvino_ : way->engine == "openvino";
     if (way != nullptr) form.engine = way->engine;
     if (caching != nullptr) {
         std::string_view name = part == Part::own ? caching->keeps : caching->reads;
-        form.artefact = find_artefact(package_.manifest(), component, name);
+        form.artefact = parts.find(name);
     } else if (way != nullptr) {
-        form.artefact = find_artefact(package_.manifest(), component, way->artefact);
+        form.artefact = parts.find(way->artefact);
     } else {
         form.artefact = &artefact_of(component);
     }
