@@ -1,5 +1,6 @@
 """Graphs that were traced before: of all that an export does, tracing takes nearly all the time."""
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ldm_export.families.spec import ComponentSpec
 from ldm_export.process.isolate import Outcome
 from tests.stages import here
 
+UNTRACED = {"sample_size", "scaling_factor"}  # what no model reads of its config: it is outside of the graphs
 NO_DATA = "none"  # the weights' file of a kept graph: a trace has no data
 
 
@@ -31,7 +33,7 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     trace = to_onnx.trace
 
     def trace_once(spec: ComponentSpec, model: nn.Module) -> ir.Model:
-        about = about_trace(spec, type(model), checkpoint.configs[spec.part])
+        about = about_trace(spec, type(model), traced_part(checkpoint.configs[spec.part]))
         file = folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.onnx"
         if file.exists():
             return _without_data(ir.load(file))
@@ -46,6 +48,12 @@ def about_trace(spec: ComponentSpec, model: type[nn.Module], config: object) -> 
     """Return all that a trace depends on, in a form whose text tells one trace from another."""
     code = [(each.__module__, each.__qualname__) for each in (spec.wrapper, model)]
     return (spec.name, code, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
+
+
+def traced_part(config: Any) -> dict[str, object]:
+    """Return the values of a config that a trace depends on."""
+    names = {field.name for field in dataclasses.fields(config)} - UNTRACED
+    return {name: getattr(config, name) for name in sorted(names)}
 
 
 PROOF = (builds.write_reference, builds.prove_package, builds.prove_variants)  # the stages that prove what was exported
