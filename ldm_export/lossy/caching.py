@@ -69,7 +69,8 @@ def make_caching(order: Order, *, progress: Progress) -> Made:
     drafts = [cached(exact, tried[rows.depth], rows.interval, rows.depth, denoiser)]
     for draft in others if found is not None else ():
         drafts += _beside(trials, package, draft, rows, cuts)
-    return Made(drafts, {denoiser: [each for cut in cuts.values() for each in (cut.deep, cut.shallow)]})
+    artefacts = {denoiser: [each for cut in cuts.values() for each in (cut.deep, cut.shallow)]}
+    return Made(drafts, artefacts, has_milder=found is not None)
 
 
 def _beside(trials: Trials, package: Package, draft: Draft, rows: CachedRows, cuts: dict[str, Cut]) -> list[Draft]:

@@ -21,6 +21,7 @@ def keep(folder: Path, before: Manifest, made: Manifest, variants: Sequence[Vari
         for name, component in made.components.items()
     }
     needed = {file for each in components.values() for artefact in each.artefacts for file in artefact.files}
+    needed |= {file_of(variant.name) for variant in variants}
     dropped = made.files.keys() - before.files.keys() - needed
     _remove(folder, dropped, variants)
     files = {name: entry for name, entry in made.files.items() if name not in dropped}

@@ -1,7 +1,7 @@
 """Makes a package's variants: each lossy method is measured, and kept where it is within the budget."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ from ldm_export.lossy.measure import (
 from ldm_export.lossy.method import Draft, Made, Order, Progress
 from ldm_export.lossy.prompts import Prompts
 from ldm_export.lossy.table import LOSSY
+from ldm_export.lossy.trials import shortfall
 from ldm_export.package.write import with_artefacts
 from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_runtime.budget import Budget, read_budget
 from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.variants import Variant
+
+MOST_TIMES = 3  # that a method is made
+ROUNDED = 0.5  # dB more than was missing: images do not follow a margin to the digit
 
 
 @dataclass
@@ -90,12 +94,11 @@ def make_variants(
     say(f"lossy: drawing {len(calibration.prompts)} calibrating prompts exactly")
     exact, feeds = result.run("calibrating prompts", draw_recorded, folder, manifest, calibration)
     order = Order(folder, manifest, budget, calibration, exact, tuple(methods), feeds=feeds)
-    drafts = _drafts(order, result, say)
     held_out = held_out_setting(folder, manifest, prompts)
     say(f"lossy: drawing {len(held_out.prompts)} held-out prompts exactly")
-    exact = result.run("held-out prompts", draw, folder, manifest, held_out)
-    for draft in drafts:
-        _measure(folder, draft, held_out, exact, budget, result, say)
+    judge = _Judge(folder, held_out, result.run("held-out prompts", draw, folder, manifest, held_out), budget, say)
+    for name in methods:
+        _make(name, order, judge, result, say)
     if not result.kept:
         raise VerificationError(_unmet(budget, result.measured, result.failures))
     made = with_differences(result.manifest, [variant for _, variant in result.measured])
@@ -103,49 +106,68 @@ def make_variants(
     return result
 
 
-def _drafts(order: Order, result: Variants, say: Progress) -> list[Draft]:
-    """Let every method make its artefacts, which the manifest of `result` then has. Returns all drafts."""
-    drafts: list[Draft] = []
-    for name in order.methods:
-        before = set(order.folder.rglob("*"))
+def _make(name: str, order: Order, judge: "_Judge", result: Variants, say: Progress) -> None:
+    """Let a method make its artefacts, and measure its drafts; those within the budget are kept, and built upon.
+
+    Where none is, though trials were, the prompts that calibrate were the easier ones: the method is made again with
+    what was missing added to its margin.
+    """
+    before = set(order.folder.rglob("*"))
+    kept = tuple(draft for draft, variant in result.measured if variant in result.kept)
+    order = replace(order, manifest=result.manifest, made=kept)
+    measured: list[tuple[Draft, Variant]] = []
+    for _ in range(MOST_TIMES):
+        _remove(set(order.folder.rglob("*")) - before)
         try:
-            order = replace(order, manifest=result.manifest, made=tuple(drafts))
             made: Made = result.run(f"making {name}", LOSSY[name].make, order, progress=say)
         except LdmError as error:  # the others go on
             result.failures.append(f"{name} cannot be made: {error}")
             say(result.failures[-1])
-            for path in set(order.folder.rglob("*")) - before:
-                if path.is_file():
-                    path.unlink()
-            continue
-        drafts += made.drafts
-        result.manifest = with_artefacts(order.folder, result.manifest, made.artefacts)
-    return drafts
+            _remove(set(order.folder.rglob("*")) - before)
+            return
+        result.manifest = with_artefacts(order.folder, order.manifest, made.artefacts)
+        measured = [(draft, variant) for draft in made.drafts if (variant := judge.measured(draft, result)) is not None]
+        missing = [shortfall(judge.budget, variant.error) for _, variant in measured]
+        if not missing or min(missing) <= 0 or not made.has_milder:
+            break
+        order = replace(order, margin=order.margin + min(missing) + ROUNDED)
+    result.measured += measured
+    result.kept += [variant for _, variant in measured if judge.holds(variant)]
 
 
-def _measure(
-    folder: Path,
-    draft: Draft,
-    setting: Setting,
-    exact: Runs,
-    budget: Budget,
-    result: Variants,
-    say: Progress,
-) -> None:
-    """Measure a draft on held-out prompts, and keep it if it is within the budget."""
-    say(f"lossy: measuring {draft.name}")
-    try:
-        variant: Variant = result.run(
-            f"measuring {draft.name}", measure_variant, folder, result.manifest, draft, setting, exact
-        )
-    except LdmError as error:  # the others go on
-        result.failures.append(f"{draft.name} cannot be drawn with: {error}")
-        say(result.failures[-1])
-        return
-    result.measured.append((draft, variant))
-    holds = budget.holds(variant.error.psnr, variant.error.ssim)
-    say(f"{_reached(draft, variant, budget)}: {'kept' if holds else 'left out'}")
-    result.kept += [variant] if holds else []
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_file():
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What drafts are measured by: held-out prompts, and the exact runs of these."""
+
+    folder: Path
+    setting: Setting
+    exact: Runs
+    budget: Budget
+    say: Progress
+
+    def holds(self, variant: Variant) -> bool:
+        return self.budget.holds(variant.error.psnr, variant.error.ssim)
+
+    def measured(self, draft: Draft, result: Variants) -> Variant | None:
+        """Measure a draft, whose artefacts the result's manifest has; None if it cannot be drawn with."""
+        self.say(f"lossy: measuring {draft.name}")
+        what = f"measuring {draft.name}"
+        try:
+            variant: Variant = result.run(
+                what, measure_variant, self.folder, result.manifest, draft, self.setting, self.exact
+            )
+        except LdmError as error:  # the others go on
+            result.failures.append(f"{draft.name} cannot be drawn with: {error}")
+            self.say(result.failures[-1])
+            return None
+        self.say(f"{_reached(draft, variant, self.budget)}: {'kept' if self.holds(variant) else 'left out'}")
+        return variant
 
 
 def _unmet(budget: Budget, measured: Sequence[tuple[Draft, Variant]], failures: Sequence[str]) -> str:

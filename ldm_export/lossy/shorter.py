@@ -36,7 +36,7 @@ def make_guidance(order: Order, *, progress: Progress) -> Made:
 
     trials = Trials(order, progress)
     bases = [base for base in trials.bases() if not base.name or base.run.caching is not None]
-    return Made(_farthest_of(trials, bases, GUIDANCE_UNTIL, until))
+    return _farthest_of(trials, bases, GUIDANCE_UNTIL, until)
 
 
 def make_steps(order: Order, *, progress: Progress) -> Made:
@@ -60,17 +60,18 @@ def make_steps(order: Order, *, progress: Progress) -> Made:
 
     trials = Trials(order, progress)
     bases = [base for base in trials.bases() if base.run.caching is None and base.run.guidance_until == 1]
-    return Made(_farthest_of(trials, bases, fewer_steps(own), in_steps))
+    return _farthest_of(trials, bases, fewer_steps(own), in_steps)
 
 
 def _farthest_of(
     trials: Trials, bases: Sequence[Draft], levels: Sequence[T], change: Callable[[Draft, T], Draft]
-) -> list[Draft]:
-    """Return each base as far as it holds the budget; the exact one at its mildest where it holds at none."""
-    drafts = []
+) -> Made:
+    """Make each base as far as it holds the budget; the exact one at its mildest where it holds at none."""
+    drafts, is_found = [], False
     for base in bases:
         changed = [change(base, level) for level in levels]
         found = farthest(changed, trials.holds)
+        is_found |= found is not None
         if found is not None or not base.name:
             drafts.append(changed[0] if found is None else found)
-    return drafts
+    return Made(drafts, has_milder=is_found)

@@ -110,10 +110,10 @@ def test_what_is_within_the_budget_is_kept_and_nothing_of_the_rest(package_copy:
     assert [draft.name for draft, _ in made.measured] == ["good", "bad"]
     assert [(stage.name, stage.seconds, stage.peak_bytes) for stage in made.stages] == [
         ("lossy: calibrating prompts", 0.0, 0),
-        ("lossy: making good", 2.0, 10**9),
-        ("lossy: making bad", 2.0, 10**9),
         ("lossy: held-out prompts", 0.0, 0),
+        ("lossy: making good", 2.0, 10**9),
         ("lossy: measuring good", 0.0, 0),
+        ("lossy: making bad", 2.0, 10**9),
         ("lossy: measuring bad", 0.0, 0),
     ]
 
@@ -171,6 +171,56 @@ def test_a_method_that_cannot_be_made_is_said_and_left_out(
     assert [each.name for each in made.kept] == ["good"]
     assert "bad cannot be made: this denoiser has no up block to cut at" in said
     assert not list(package_copy.rglob("*bad*")) and not [file for file in made.manifest.files if "bad" in file]
+
+
+@pytest.mark.parametrize(
+    ("has_milder", "per_margin", "margins"),
+    [
+        (True, 1.0, [2.0, 8.0]),  # 5.5 dB were missing, and half a dB more is asked for
+        (True, 0.5, [2.0, 8.0, 11.0]),
+        (True, 0.0, [2.0, 8.0, 14.0]),  # that is enough
+        (False, 1.0, [2.0]),
+    ],
+)
+def test_a_method_is_made_again_with_what_was_missing_as_margin(
+    package_copy: Path,
+    manifest: Manifest,
+    methods: dict[str, Lossy],
+    reached: dict[str, Any],
+    has_milder: bool,
+    per_margin: float,
+    margins: list[float],
+) -> None:
+    made_with: list[float] = []
+
+    def made(order: Order, *, progress: Any) -> Made:
+        assert not list(package_copy.rglob("*bad*"))  # nothing is left of the time before
+        assert [each.name for each in order.made] == ["good"]
+        made_with.append(order.margin)
+        reached["bad"] = 29.5 + per_margin * (order.margin - 2.0)
+        return replace(methods["good once"].make(order, progress=progress), has_milder=has_milder)
+
+    methods["good once"] = method("bad", f"made {'twice' if has_milder else 'once'}")
+    methods["bad"] = Lossy(lambda: None, made)
+    result = make_variants(package_copy, manifest, read_budget("psnr=35"), ("good", "bad"), OWN, quiet)
+    assert made_with == margins
+    holds = 29.5 + per_margin * (margins[-1] - 2.0) >= 35
+    assert [each.name for each in result.kept] == ["good", *(["bad"] if holds else [])]
+    assert [one.name for one, _ in result.measured] == ["good", "bad"]  # the last time counts
+
+
+def test_a_method_builds_upon_what_was_kept_alone(
+    package_copy: Path, manifest: Manifest, methods: dict[str, Lossy], reached: dict[str, Any]
+) -> None:
+    seen: list[list[str]] = []
+
+    def made(order: Order, *, progress: Any) -> Made:
+        seen.append([each.name for each in order.made])
+        return Made([])
+
+    methods["third"] = Lossy(lambda: None, made)
+    make_variants(package_copy, manifest, read_budget("psnr=35"), ("good", "bad", "third"), OWN, quiet)
+    assert seen == [["good"]] and reached["bad"] < 35
 
 
 @pytest.mark.usefixtures("methods", "reached")

@@ -217,6 +217,26 @@ def test_an_engine_by_name_leaves_out_the_variants_of_others(copy: Path) -> None
     assert compared(copy, "int8-openvino", "ort")[0].left_out == "it runs unet with openvino, but engine is ort"
 
 
+def test_where_images_were_equal_they_need_be_no_nearer_than_an_exact_run_is(copy: Path) -> None:
+    reference = reference_file.read(copy / reference_file.FILE)
+
+    def equal(value: dict[str, Any]) -> None:
+        (variant,) = (each for each in value["variants"] if each["name"] == "int8")
+        variant["error"]["psnr"] = None
+
+    edit_manifest(copy, equal)
+    (variant,) = (each for each in open_package(copy, check="size").manifest.variants if each.name == "int8")
+    file = copy / file_of("int8")
+    tensors = {name: np.array(each) for name, each in safetensors.read(file).items()}
+    file.unlink()
+    text = json.dumps(strict_json.plain(variant))
+    safetensors.write(file, {**tensors, "trajectory/image": reference.trajectory.image}, {"variant": text})
+    perturbations.rehash(copy, file_of("int8"))
+    result = result_of(copy, "int8")
+    assert result.image_floor == reference.trajectory.image_floor - variants.PSNR_MARGIN
+    assert not result.passed and "sampling run: the image's PSNR is" in result.failures[-1]
+
+
 def test_a_record_that_is_not_of_these_cases_is_refused(copy: Path) -> None:
     file = copy / file_of("int8")
     tensors = {name: np.array(each) for name, each in safetensors.read(file).items()}

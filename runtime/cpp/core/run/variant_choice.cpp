@@ -108,23 +108,8 @@ bool lacks(const Manifest& manifest, std::string_view component, const Way& way,
         list_units_of(reason, host);
         return true;
     }
-    const Artefact* artefact = manifest.components.find(component)->find(way.artefact);
-    bool is_its_own = is_integer(way.precision) || way.precision == artefact->precision;
-    return !is_its_own && !host.computes_in(way.engine, way.precision, reason);
-}
-
-// The first reason why a variant cannot run here. False: there is none.
-bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
-    std::string_view chosen = host.chosen_engine();
-    for (const json::Entry<Way>& entry : variant.ways) {
-        const Way& way = entry.value;
-        if (!chosen.empty() && chosen != way.engine) {
-            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
-            return true;
-        }
-        if (lacks(manifest, entry.key, way, host, reason)) return true;
-    }
-    return false;
+    std::optional<Precision> asked = asked_precision(way, *manifest.components.find(component)->find(way.artefact));
+    return asked.has_value() && !host.computes_in(way.engine, *asked, reason);
 }
 
 Status claim(Scope& scope, const Variant& variant, Notices& notices) {
@@ -172,6 +157,19 @@ sampling::SamplerText canonical(Scope& scope, std::string_view text) {
 
 }  // namespace
 
+bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
+    std::string_view chosen = host.chosen_engine();
+    for (const json::Entry<Way>& entry : variant.ways) {
+        const Way& way = entry.value;
+        if (!chosen.empty() && chosen != way.engine) {
+            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
+            return true;
+        }
+        if (lacks(manifest, entry.key, way, host, reason)) return true;
+    }
+    return false;
+}
+
 void say_missing_units(std::string_view what, std::initializer_list<std::string_view> any_of, VariantHost& host,
                        Failure& reason) {
     reason.set("", {what, " needs a CPU with "});
@@ -185,7 +183,7 @@ void say_missing_units(std::string_view what, std::initializer_list<std::string_
 }
 
 Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budget, VariantHost& host,
-                      Notices& notices, const Variant*& out) {
+                      View<FailedVariant> failed, Notices& notices, const Variant*& out) {
     out = nullptr;
     if (budget.kind == Budget::Kind::exact) return Status();
     if (manifest.variants.empty()) {
@@ -202,8 +200,13 @@ Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budg
     });
     for (const Variant* variant : within) {
         Failure reason;
+        const FailedVariant* tried = std::find_if(failed.begin(), failed.end(), [=](const FailedVariant& each) {
+            return each.variant == variant;
+        });
         if (variant->time >= 1.0) {
             LDM_TRY(note_left_out(scope, *variant, "drawing exactly is as fast", notices));
+        } else if (tried != failed.end()) {
+            LDM_TRY(note_left_out(scope, *variant, tried->reason, notices));
         } else if (cannot_run(manifest, *variant, host, reason)) {
             LDM_TRY(note_left_out(scope, *variant, reason.text, notices));
         } else {

@@ -31,12 +31,6 @@ inline const Artefact& openvino_artefact_for(const Manifest& manifest, std::stri
     return own != nullptr ? *own : artefact_for(manifest, component, false);
 }
 
-// The inputs and outputs of an artefact: its own, or the component's.
-inline const ComponentContract& promised(const Manifest& manifest, std::string_view component,
-                                         const Artefact& artefact) {
-    return artefact.interface_.has_value() ? *artefact.interface_ : *manifest.contract.components.find(component);
-}
-
 // The bytes that a session's weights take: its own, and mapped ones, which the system may drop and read again.
 struct WeightMemory {
     std::uint64_t own = 0, mapped = 0;
