@@ -218,9 +218,11 @@ def names(candidates: list[Candidate]) -> set[str]:
 def test_variants_that_run_here_take_part_and_the_others_are_said(varied, monkeypatch):
     measured = takes(monkeypatch, lambda candidate: 0.2 if candidate.variant else 1.0)
     report = tune_package(varied)
-    assert names(measured) == {"", "int8-bf16", "cached"}
+    assert names(measured) == {"", "int8-bf16", "cached", "merged"}
     assert report.chosen[0] == Best("", {}, None, 1.0)
-    assert {each.variant: each.seconds for each in report.chosen} == {"": 1.0, "int8-bf16": 0.2, "cached": 0.2}
+    assert {each.variant: each.seconds for each in report.chosen} == {"": 1.0} | dict.fromkeys(
+        names(measured) - {""}, 0.2
+    )
     (notice,) = [each for each in report.notices if "mixed" in each]
     assert notice.startswith("mixed is left out: ort:cuda does not run here: ")
     row = next(each for each in report.rows if each.configuration == "int8-bf16")
@@ -260,7 +262,7 @@ def test_a_variant_that_is_slower_than_the_default_is_not_in_the_profile(varied,
     tune_package(varied)
     profile = kept(varied)
     assert profile is not None
-    assert profile.seconds() == {"": 1.0, "cached": 0.3, "int8-bf16": float("inf")}
+    assert profile.seconds() == {"": 1.0, "cached": 0.3, "int8-bf16": float("inf"), "merged": float("inf")}
 
 
 # --- the verb ---

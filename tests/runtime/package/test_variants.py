@@ -185,7 +185,7 @@ WRONG_VARIANTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "key missing": ((*FIRST, "time"), REMOVED, r"variants\[0\] lacks the key 'time'"),
     "too many": (("variants",), [VARIANTS[0]] * 65, "variants has 65 variants; expected 64 at most"),
     "name of another form": ((*FIRST, "name"), "a/b", r"variants\['a/b'\]\.name is 'a/b'; expected up to 200 letters"),
-    "name twice": ((*FIRST, "name"), "cached", "has the names cached, cached, mixed, merged; expected each once"),
+    "name twice": ((*FIRST, "name"), "cached", "has the names cached, cached, merged, mixed; expected each once"),
     "no methods": ((*FIRST, "methods"), [], "methods is empty"),
     "method of another form": (
         (*FIRST, "methods"),
