@@ -13,7 +13,7 @@ from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy import merging, trials
 from ldm_export.lossy.caching import EXACT_ENGINE
-from ldm_export.lossy.make import _with_differences
+from ldm_export.lossy.keep import with_differences
 from ldm_export.lossy.measure import Runs, Setting, draw, measure_variant, setting_of
 from ldm_export.lossy.merging import RATIOS, make_merging, merged, merged_share, require_many_tokens, write_merged
 from ldm_export.lossy.method import Draft, Made, Order
@@ -105,7 +105,7 @@ def test_its_measured_difference_is_noted(package: Package) -> None:
     variant = provisional(merged(exact_draft(), artefact, "unet"))
     found = dataclasses.replace(variant.error.components["unet"], relative_rms=0.25)
     variant = dataclasses.replace(variant, error=dataclasses.replace(variant.error, components={"unet": found}))
-    noted = _with_differences(known, [variant]).components["unet"].artefacts
+    noted = with_differences(known, [variant]).components["unet"].artefacts
     assert [each.difference for each in noted] == [None, None, found]
 
 
@@ -255,7 +255,7 @@ def test_a_variant_with_merged_tokens_passes_the_gate(varied: tuple[Path, Manife
     assert result.passed, result
     error = varied[1].variants[0].error
     assert error.psnr is not None and error.components["unet"].relative_rms > 1e-3
-    manifest = _with_differences(varied[1], varied[1].variants)
+    manifest = with_differences(varied[1], varied[1].variants)
     assert manifest_json.parse(manifest_json.dump(manifest), "manifest.json") == manifest
 
 
