@@ -19,7 +19,7 @@ from ldm_runtime.effects import without_effect
 from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.profile import Profile, read_profile
-from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
+from ldm_runtime.errors import EngineError, InputError, LdmError, PackageError
 from ldm_runtime.image_memory import DecoderMemory
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
@@ -99,7 +99,7 @@ def _opened(package: Package, choice: EngineChoice, chosen: Chosen, tuned: Profi
     if best is not None and (best.engines or best.threads is not None):
         try:
             return Pipeline(package, best.choice(), variant=chosen.variant, notices=notices)
-        except EngineUnavailable as error:
+        except (EngineError, InputError) as error:  # InputError: it names a part that the package does not have
             what = f"what `ldm-export tune` chose does not run now, and the usual engines do instead: {error}"
             notices = (*notices, Notice("profile", what))
     return Pipeline(package, choice, variant=chosen.variant, notices=notices)

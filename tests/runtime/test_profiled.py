@@ -12,6 +12,8 @@ from ldm_runtime.budget import read_budget
 from ldm_runtime.engines import profile as profiles
 from ldm_runtime.engines.choice import choose
 from ldm_runtime.engines.profile import Best, Measured, Profile, place_of, this_machine
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.errors import EngineError
 from ldm_runtime.files import hash_cache, strict_json
 from ldm_runtime.package.open import open_package
 
@@ -88,6 +90,24 @@ def test_what_does_not_run_any_more_gives_way_to_the_usual_engines_and_that_is_s
     name, (notice,) = engines(tiny)
     assert name == "ort"
     assert notice.startswith("what `ldm-export tune` chose does not run now, and the usual engines do instead: ")
+
+
+@pytest.mark.parametrize("chosen", [{"flux": "ort"}, {"vae": "ort", "vae_decoder": "ort"}])
+def test_parts_that_the_package_does_not_have_give_way_to_the_usual_engines_and_that_is_said(tiny, chosen):
+    keep(tiny, Best("", chosen, None, 0.5))
+    name, (notice,) = engines(tiny)
+    assert name == "ort"
+    assert notice.startswith("what `ldm-export tune` chose does not run now, and the usual engines do instead: engine ")
+
+
+def test_an_engine_that_fails_to_open_gives_way_to_the_usual_engines_and_that_is_said(tiny, monkeypatch):
+    def fail(*arguments):
+        raise EngineError("it does not compile any more")
+
+    keep(tiny, MIXED)
+    monkeypatch.setitem(ENGINES, "openvino", dataclasses.replace(ENGINES["openvino"], open=fail))
+    name, (notice,) = engines(tiny)
+    assert name == "ort" and notice.endswith("the usual engines do instead: it does not compile any more")
 
 
 def test_a_package_that_is_built_again_has_no_profile(tiny, package_copy):

@@ -3,10 +3,11 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
-from collections.abc import Iterator
+import stat
 from pathlib import Path
 
 from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
@@ -15,6 +16,9 @@ from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.errors import FormatError, InputError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import cache_folder
+from ldm_runtime.files.reading import read_at_most
+
+_LOG = logging.getLogger(__name__)
 
 FOLDER = "profiles"
 SCHEMA_VERSION = 1
@@ -116,7 +120,7 @@ def read_profile(package: str, command: str) -> tuple[Profile | None, tuple[str,
     A profile of another machine, or of other versions, does not count, and neither does a damaged one: both are said.
     The machine is looked at only where there is a profile. package: its identity. command: what measures again.
     """
-    others = sorted(_profiles_of(package))
+    others = _profiles_of(package)
     if not others:
         return None, ()
     machine = this_machine()
@@ -136,22 +140,22 @@ def read_profile(package: str, command: str) -> tuple[Profile | None, tuple[str,
     return None, ()
 
 
-def _profiles_of(package: str) -> Iterator[Path]:
+def _profiles_of(package: str) -> list[Path]:
+    """List the files of a package's profiles; a cache folder that cannot be looked into has none."""
     cache = cache_folder()
-    if cache is not None:
-        yield from (cache / FOLDER).glob(f"{package[:32]}-*.json")
+    if cache is None:
+        return []
+    try:
+        return sorted((cache / FOLDER).glob(f"{package[:32]}-*.json"))
+    except OSError as error:
+        _LOG.debug("no profiles in %s: %s", cache, error)
+        return []
 
 
 def _read(place: Path, package: str, machine: Machine | None) -> Profile:
     """Read a profile. Raises FormatError unless it is one of this package, and of `machine` where that is given."""
     where = str(place)
-    try:
-        if place.stat().st_size > _MAX_BYTES:
-            raise FormatError(where, f"is larger than {_MAX_BYTES} bytes", "file.too-large")
-        content = place.read_bytes()
-    except OSError as error:
-        raise unreadable(place, error) from error
-    profile = strict_json.read(Profile, strict_json.parse(strict_json.decode(content, where), where), where)
+    profile = strict_json.read(Profile, strict_json.parse(strict_json.decode(_content(place), where), where), where)
     if profile.schema_version != SCHEMA_VERSION:
         raise FormatError(where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "json.type")
     if profile.package != package or machine not in (None, profile.machine):
@@ -162,6 +166,22 @@ def _read(place: Path, package: str, machine: Machine | None) -> Profile:
         except InputError as error:
             raise FormatError(where, f"has a choice that cannot be: {error}", "json.type") from None
     return profile
+
+
+def _content(place: Path) -> bytes:
+    """Read a whole file. Raises FormatError for what is none: a pipe would be waited for, a device has no end."""
+    try:
+        with open(
+            place, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        ) as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise FormatError(str(place), "is not a regular file", "file.kind")
+            content = read_at_most(opened, _MAX_BYTES)
+    except OSError as error:
+        raise unreadable(place, error) from error
+    if len(content) > _MAX_BYTES:
+        raise FormatError(str(place), f"is larger than {_MAX_BYTES} bytes", "file.too-large")
+    return content
 
 
 def _difference(then: Machine, now: Machine) -> str:
