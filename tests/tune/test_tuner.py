@@ -1,8 +1,10 @@
 """The tuning: what is measured is in the report and the profile, and whatever comes between leaves the old profile."""
 
+import contextlib
 import csv
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -200,6 +202,50 @@ def test_a_cache_folder_that_takes_no_files_is_refused_before_the_work(tiny, cac
     with pytest.raises(OutputError, match="no profile can be kept: the folder .* takes no files; set XDG_CACHE_HOME"):
         tune_package(tiny)
     assert measured == []
+
+
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [
+        (Path.mkdir, "a folder has that name; choose another output"),
+        (lambda place: place.symlink_to("elsewhere"), "it is a link to elsewhere; give the place itself as output"),
+        pytest.param(
+            lambda place: os.mkfifo(place),
+            "what has that name is not a regular file; choose another output",
+            marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes"),
+        ),
+    ],
+)
+def test_what_no_profile_can_replace_is_said_before_the_work(tiny, monkeypatch, put, message):
+    measured = takes(monkeypatch, lambda candidate: 1.0)
+    place = profiles.place_of(open_package(tiny).identity, tuner.this_machine())
+    assert place is not None
+    place.parent.mkdir(parents=True)
+    put(place)
+    with pytest.raises(OutputError) as refused:
+        tune_package(tiny)
+    assert str(refused.value).startswith("no profile can be kept: cannot write ")
+    assert str(refused.value).endswith(f"{message}, or remove {place}") and measured == []
+
+
+def test_a_profile_that_cannot_be_written_in_the_end_loses_nothing_that_was_measured(tiny, tmp_path, monkeypatch):
+    takes(monkeypatch, half_with_openvino)
+    tune_package(tiny)
+    before = kept(tiny)
+
+    @contextlib.contextmanager
+    def full(path: Path, **more: object) -> Iterator[Path]:
+        raise OutputError(f"cannot write {path}: No space left on device; free space and run again")
+        yield path
+
+    monkeypatch.setattr(tuner, "atomic_file", full)
+    result = CliRunner().invoke(verbs, ["tune", str(tiny), "--out", str(tmp_path / "tuned")])
+    assert result.exit_code == 1
+    assert "error: no profile is kept: cannot write " in result.stderr and "No space left on device" in result.stderr
+    assert "0.50 of the default's 1 s" in result.stdout and "profile: " not in result.stdout
+    facts = json.loads((tmp_path / "tuned/tune.json").read_text(encoding="utf-8"))
+    assert facts["profile"] is None and facts["unkept"].startswith("no profile is kept: ") and facts["rows"]
+    assert kept(tiny) == before and before is not None
 
 
 # --- variants ---

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import platform
-import stat
 from pathlib import Path
 
 from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
@@ -16,7 +15,7 @@ from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.errors import FormatError, InputError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import cache_folder
-from ldm_runtime.files.reading import read_at_most
+from ldm_runtime.files.reading import read_regular
 
 _LOG = logging.getLogger(__name__)
 
@@ -169,16 +168,13 @@ def _read(place: Path, package: str, machine: Machine | None) -> Profile:
 
 
 def _content(place: Path) -> bytes:
-    """Read a whole file. Raises FormatError for what is none: a pipe would be waited for, a device has no end."""
+    """Read a whole file. Raises FormatError for what is none, or is immense."""
     try:
-        with open(
-            place, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-        ) as opened:
-            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise FormatError(str(place), "is not a regular file", "file.kind")
-            content = read_at_most(opened, _MAX_BYTES)
+        content = read_regular(place, _MAX_BYTES)
     except OSError as error:
         raise unreadable(place, error) from error
+    if content is None:
+        raise FormatError(str(place), "is not a regular file", "file.kind")
     if len(content) > _MAX_BYTES:
         raise FormatError(str(place), f"is larger than {_MAX_BYTES} bytes", "file.too-large")
     return content
