@@ -357,4 +357,5 @@ def test_the_verb_ends_with_130_at_ctrl_c_and_1_at_an_error(tiny, monkeypatch):
 def test_a_real_package_is_tuned(tiny):
     report = tune_package(tiny, budget=read_budget("exact"), minutes=0.5)
     assert report.rows[0].seconds is not None and report.rows[0].peak_bytes is not None
-    assert kept(tiny) is not None
+    assert (kept(tiny) is None) is (report.profile is None)
+    assert report.profile is not None or any("give more --minutes" in each for each in report.notices)  # a busy machine

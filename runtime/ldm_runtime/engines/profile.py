@@ -6,12 +6,11 @@ import json
 import logging
 import math
 import os
-import platform
 from pathlib import Path
 
 from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
 from ldm_runtime.engines.cuda.driver import gpu_names
-from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.engines.units import cpu_names, cpu_units
 from ldm_runtime.errors import FormatError, InputError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import cache_folder
@@ -100,7 +99,7 @@ class Profile:
 def this_machine() -> Machine:
     """Describe the machine that this process runs on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(_cpu_name(), tuple(sorted(cpu_units())), cores, gpu_names(), _versions())
+    return Machine(cpu_names()[0], tuple(sorted(cpu_units())), cores, gpu_names(), _versions())
 
 
 def place_of(package: str, machine: Machine) -> Path | None:
@@ -191,15 +190,6 @@ def _difference(then: Machine, now: Machine) -> str:
             was, has = (each.versions.get(name, "no version") for each in (then, now))
             return f"with {name} {was}, and this machine has {has}"
     return "where the CPU had other units than here"
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:

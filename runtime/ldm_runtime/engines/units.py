@@ -1,4 +1,4 @@
-"""Units of this machine's CPU that compute in few bits, by the names that a manifest has for them.
+"""This machine's CPU: its units that compute in few bits, by the names that a manifest has for them, and its own name.
 
 Asked of the operating system, since Python cannot ask the CPU: Linux lists all; macOS lists all that Apple's have;
 Windows tells AVX2, AVX-512 and ARM's, but neither VNNI nor any unit for bfloat16 of x86, which count as absent there.
@@ -6,6 +6,7 @@ Windows tells AVX2, AVX-512 and ARM's, but neither VNNI nor any unit for bfloat1
 
 import ctypes
 import functools
+import platform
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -54,6 +55,13 @@ def cpu_units() -> frozenset[str]:
     if sys.platform == "win32":
         return _that_are(_WINDOWS, ctypes.WinDLL("kernel32").IsProcessorFeaturePresent)
     return frozenset()
+
+
+def cpu_names() -> list[str]:
+    """Return the name of each CPU of this machine, where Linux tells them; or one name for all."""
+    lines = (line.partition(":") for line in _read(CPUINFO).splitlines())
+    names = [name.strip() for key, _, name in lines if key.strip() == "model name"]
+    return names or [platform.processor() or platform.machine()]
 
 
 def read_cpuinfo(text: str) -> frozenset[str]:
