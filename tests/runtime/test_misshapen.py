@@ -31,15 +31,15 @@ def misshape(graph: Path, output: str, shape: list[int]) -> None:
     sizes = [*shape, *[1] * (LONGEST - len(shape))]
     model.graph.node.extend(
         [
-            helper.make_node("Constant", [], ["all_sizes"], value_ints=sizes),
-            helper.make_node("Constant", [], ["first"], value_ints=[0]),
-            helper.make_node("Constant", [], ["rank"], value_ints=[len(shape)]),
-            helper.make_node("ReduceMean", ["honest"], ["mean"], keepdims=0),
-            helper.make_node("IsNaN", ["mean"], ["is_nan"]),  # never, but who knows that
-            helper.make_node("Cast", ["is_nan"], ["zero"], to=TensorProto.INT64),
-            helper.make_node("Add", ["rank", "zero"], ["rank_at_last"]),
-            helper.make_node("Slice", ["all_sizes", "first", "rank_at_last"], ["sizes"]),
-            helper.make_node("Expand", ["mean", "sizes"], [output]),
+            helper.make_node("Constant", [], ["odd_sizes"], value_ints=sizes),
+            helper.make_node("Constant", [], ["odd_first"], value_ints=[0]),
+            helper.make_node("Constant", [], ["odd_rank"], value_ints=[len(shape)]),
+            helper.make_node("ReduceMean", ["honest"], ["odd_mean"], keepdims=0),
+            helper.make_node("IsNaN", ["odd_mean"], ["is_nan"]),  # never, but who knows that
+            helper.make_node("Cast", ["is_nan"], ["odd_zero"], to=TensorProto.INT64),
+            helper.make_node("Add", ["odd_rank", "odd_zero"], ["rank_at_last"]),
+            helper.make_node("Slice", ["odd_sizes", "odd_first", "rank_at_last"], ["sizes"]),
+            helper.make_node("Expand", ["odd_mean", "sizes"], [output]),
         ]
     )
     onnx.save(model, graph)

@@ -15,7 +15,6 @@ from tests.runtime import cached_package, tiny_package
 from tests.runtime.quantised_package import with_int8
 
 
-
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("packages")
