@@ -51,9 +51,10 @@ def check_variants(manifest: "Manifest", where: str) -> None:
         _check_variant(variant, manifest, f"{variants}[{shown(variant.name)}]")
     for name in manifest.components:
         for artefact in manifest.pickable(name):
-            if artefact.precision in INTEGERS:
+            if artefact.needs_variant:
                 here = f"{where}.components[{shown(name)}].artefacts[{shown(artefact.name)}]"
-                _refuse(here, f"is in {artefact.precision}, but no variant names it; expected one with its error")
+                what = f"is in {artefact.precision}" if artefact.precision in INTEGERS else "has merged tokens"
+                _refuse(here, f"{what}, but no variant names it; expected one with its error")
 
 
 def _check_variant(variant: "Variant", manifest: "Manifest", where: str) -> None:
@@ -105,9 +106,8 @@ def _require_fit(
     component: str, artefact: "Artefact", kept: "Artefact | None", manifest: "Manifest", where: str
 ) -> None:
     """Require that an artefact runs as the component; kept: the artefact whose outputs it may read, too."""
-    parts = {each.name: each for each in manifest.components[component].artefacts}
     given = () if kept is None else outputs_of(kept)
-    problem = misfit(artefact, parts, manifest.contract.components[component], given)
+    problem = misfit(artefact, manifest.contract.components[component], given)
     if problem is not None:
         _refuse(where, f"is {shown(artefact.name)}, which {problem}")
 

@@ -16,7 +16,7 @@ from ldm_runtime.notice import Notice
 from tests.fuzz.kind import Kind
 from tests.fuzz.mutate import json_input
 
-PACKAGE = "ab" * 32
+PACKAGE, COMPONENTS = "ab" * 32, ("text_encoder", "unet", "vae_encoder", "vae_decoder")
 HERE = Machine("Xeon", ("avx2", "avx512f"), 2, ("a GPU",), {"ldm-runtime": "0.1.0", "openvino": "2026.4.1"})
 _CHOSEN = (Best("", {"unet": "openvino", "vae_decoder": "ort"}, 2, 0.4), Best("int8", {}, None, 0.2))
 _MEASURED = (
@@ -47,7 +47,7 @@ def _read(content: bytes, prepared: tuple[Path, Path, Any]) -> None:
         place.unlink(missing_ok=True)
     (own if content[:1] == b"0" else other).write_bytes(content[1:])
     profiles.this_machine = lambda: HERE  # type: ignore[assignment]
-    found, said = profiles.read_profile(PACKAGE, "ldm-export tune ./sd15")
+    found, said = profiles.read_profile(PACKAGE, COMPONENTS, "ldm-export tune ./sd15")
     assert all(one_line(text) == text for text in (str(Notice("profile", sentence)) for sentence in said))
     if found is not None:
         sorted(found.seconds().values())
