@@ -19,7 +19,7 @@ from tests.fuzz.kind import Kind
 from tests.fuzz.mutate import RAW_JSON, UNCHANGED, as_bytes, json_input, json_text, mutate_tree
 
 BUDGETS = ("psnr=10", "psnr=35", "ssim=0", "ssim=1", "exact")
-ABLE = Abilities(("avx512_bf16", "avx512_vnni"), lambda engine: None)
+ABLE = Abilities(("avx512_bf16", "avx512_vnni"), lambda engine: None, lambda engine, precision: None)
 HERE = Machine("Xeon", ("avx512_bf16", "avx512_vnni"), 2, (), {})
 
 
