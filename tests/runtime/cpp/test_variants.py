@@ -203,6 +203,12 @@ OWN: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_sampler_that_neither_knows_is_said_in_all_its_length(package: Callable[..., Path], opened: Open) -> None:
+    short = variant("short", 30.0, 0.5, ways={}, steps=3)
+    unknown = dataclasses.replace(short, error=dataclasses.replace(short.error, sampler="é" * 1000))
+    both(package(unknown), opened, OPTIONS, variant="short")
+
+
 @pytest.mark.parametrize("own", OWN.values(), ids=OWN)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_variants_defaults_go_before_the_packages_and_behind_the_callers(
