@@ -65,7 +65,7 @@ from ldm_runtime.errors import one_line
     help="Also make what is lossy and within it: the least likeness of the worst image to the exact one.",
 )
 @click.option(
-    "--lossy", metavar="METHOD,…", help=f"Lossy methods to try, of {', '.join(LOSSY)} (default: all that run here)."
+    "--lossy", metavar="METHOD,…", help=f"Lossy methods to try, of {', '.join(LOSSY)} (default: all for speed that run here)."
 )
 @click.option("--prompts", type=PATH, help="Prompts for the budget, one a line (default: the source's own, or ours).")
 @checkpoint_options
