@@ -162,7 +162,7 @@ def stored_types(made: Made, folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("least", [0, 1, 3])
+@pytest.mark.parametrize("least", [0, 3])
 def test_few_products_get_eight_bits_the_text_encoders_first(
     search: weights._Maker, monkeypatch: pytest.MonkeyPatch, least: int
 ) -> None:

@@ -21,16 +21,20 @@ import ldm_runtime
 from ldm_export import build as builds
 from ldm_export.cli.main import verbs
 from ldm_export.errors import ExportError, VerificationError
+from ldm_export.lossy.blocks import pack_blocks
+from ldm_export.lossy.quantise import quantise
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Outcome, StageCost
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.targets.tensorrt import build as building
 from ldm_export.targets.tensorrt import check as checking
+from ldm_export.targets.tensorrt import narrow as narrowing
 from ldm_export.targets.tensorrt import repair as repairing
 from ldm_export.targets.tensorrt.check import CAPABILITIES, Work, check_tensorrt, group_capabilities
+from ldm_export.targets.tensorrt.narrow import measure_narrow
 from ldm_export.targets.tensorrt.plan import PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, input_shapes
-from ldm_export.targets.tensorrt.reduced import compare_reduced, exact_session, reduced_graph
+from ldm_export.targets.tensorrt.reduced import PLAIN, compare_reduced, exact_session, reduced_graph
 from ldm_export.targets.tensorrt.repair import measure_or_repair
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import judge
@@ -222,6 +226,58 @@ def test_plans_in_reduced_precision_carry_their_difference(
 
 
 @pytest.mark.slow
+def test_plans_with_narrow_weights_are_smaller_and_carry_their_difference(
+    proven: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
+    before = files_of(folder)
+    for weights in ("whole", "w8", "w4"):
+        build_tensorrt(folder, asked("rtx", ("8.9",), precision="bf16", weights=weights))
+    name = f"rtx-{RTX.version}-sm89-bf16"
+    for component in COMPONENTS:
+        plans = plans_of(folder, component)
+        assert list(plans) == [name, f"{name}-w8", f"{name}-w4"]
+        whole, eight, four = (requirements(plan).weight_bytes for plan in plans.values())
+        assert whole is not None and eight is not None and four is not None
+        assert eight < 0.8 * whole and four <= eight  # of two bytes each, but for vectors and their own scales
+        differences = [plan.difference.relative_rms for plan in plans.values() if plan.difference is not None]
+        assert len(differences) == 3 and max(differences) < PRECISIONS["bf16"].tolerance.relative_rms
+        assert {(plan.precision, plan.exactness) for plan in plans.values()} == {("bf16", "lossy")}
+    assert {name for name in files_of(folder) if not name.startswith("engines/")} == set(before)
+    open_package(folder, check="full").confirm()
+
+
+@pytest.mark.slow
+def test_narrow_weights_that_differ_too_much_are_refused(proven: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
+    before = files_of(folder)
+    with pytest.raises(
+        VerificationError,
+        match=r"fp16, weights w4\).* more than the tolerance 2.00e-02; build with --weights w8, or build with",
+    ):
+        build_tensorrt(folder, asked("rtx", ("8.9",), precision="fp16", weights="w4"))
+    assert files_of(folder) == before
+
+
+@pytest.mark.slow
+def test_a_wrong_scale_of_one_layer_is_measured(
+    proven: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
+    paths = folder / "unet/model.onnx", folder / reference_file.FILE, "unet"
+    good = measure_narrow(*paths, "bf16", "w8", PLAIN).relative_rms
+
+    def spoilt(*arguments: Any) -> Any:
+        model, data = quantise(*arguments)
+        name = sorted(name for name in data if name.endswith("/scale"))[len(data) // 4]
+        data[name] *= np.float32(1.5)
+        return model, data
+
+    monkeypatch.setattr(narrowing, "quantise", spoilt)
+    assert measure_narrow(*paths, "bf16", "w8", PLAIN).relative_rms > 1.5 * good
+
+
+@pytest.mark.slow
 def test_fp32_plans_of_real_graphs(proven: Callable[[str], Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
     build_tensorrt(folder, asked("rtx", ("8.9",), profiles=("size=32:64:128", "windows=1:1:2")))
@@ -367,6 +423,13 @@ def test_the_emulation_is_what_half_precision_in_torch_is(
             asked(precision="fp16", weight_stripped=True),
             r"--weight-stripped \(tensorrt\.weight_stripped\) takes the weights from the package",
         ),
+        (asked(precision="fp16", weights="w5"), r"--weights \(tensorrt.weights\) got 'w5'; expected whole, w8, w4"),
+        (asked(weights="w8"), r"--weights w8 \(tensorrt.weights\) is for plans in fp16 or bf16; got --precision fp32"),
+        (asked("classic", precision="fp16", weights="w8"), "w8 .* is for TensorRT for RTX; choose --flavour rtx, or"),
+        (
+            asked(precision="bf16", weights="w4", refit=True),
+            "gives plans whose weights cannot be replaced; leave --ref",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(target: Asked, message: str) -> None:
@@ -379,6 +442,7 @@ def test_what_cannot_be_is_refused_at_once(target: Asked, message: str) -> None:
     [
         asked(),
         asked("rtx", ("7.5", "12.1"), precision="fp16"),
+        asked("rtx", ("7.5", "8.9"), precision="fp16", weights="w8"),
         asked("auto", ("8.0", "8.6", "8.9", "12.0", "12.1"), ("size=32:64:128", "batch=1:2:4"), precision="bf16"),
     ],
 )
@@ -522,6 +586,32 @@ def test_operators_that_tensorrt_lacks_are_listed_by_node(copy: Path) -> None:
 
     edit(copy, quick_gelu)
     refused(request(copy), "cannot read", "node 'unet/act/QuickGelu' (QuickGelu): ", "Plugin not found")
+
+
+def test_products_in_onnx_runtimes_own_blocks_are_refused(copy: Path) -> None:
+    """So that plans have DequantizeLinear in the place of MatMulNBits, which ONNX Runtime's graphs of `w4` have."""
+
+    def pack(model: onnx.ModelProto) -> None:
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+        node = next(node for node in model.graph.node if node.op_type == "MatMul")
+        weight = next(each for each in model.graph.initializer if each.name == node.input[1])
+        inputs, outputs = weight.dims
+        packed, scales = pack_blocks(np.ones((outputs, inputs), np.float32))
+        for name, array in (("packed", packed), ("scales", scales)):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": 32}
+        made = onnx.helper.make_node(
+            "MatMulNBits",
+            [node.input[0], "packed", "scales"],
+            node.output,
+            "unet/MatMulNBits",
+            domain="com.microsoft",
+            **attributes,
+        )
+        node.CopyFrom(made)
+
+    edit(copy, pack)
+    refused(request(copy), "cannot read", "unet/MatMulNBits", "failed to load MatMulNBits plugin")
 
 
 def test_types_that_do_not_go_together_are_said_by_node(copy: Path) -> None:
