@@ -66,6 +66,12 @@ def make_steps(order: Order, *, progress: Progress) -> Made:
     return shorter.make_steps(order, progress=progress)
 
 
+def make_merging(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import merging
+
+    return merging.make_merging(order, progress=progress)
+
+
 LOSSY: dict[str, Lossy] = {
     "bf16": Lossy(_missing_bf16, make_bf16),
     "fp16": Lossy(_missing_fp16, make_fp16),
@@ -77,5 +83,6 @@ LOSSY: dict[str, Lossy] = {
     "caching": Lossy(lambda: None, make_caching),
     "guidance": Lossy(lambda: None, make_guidance),
     "steps": Lossy(lambda: None, make_steps),
+    "merging": Lossy(lambda: None, make_merging),
 }
 """Name -> method, in the order in which they are made."""

@@ -79,7 +79,7 @@ class _Maker:
     trials: Trials
 
     def made(self) -> Made:
-        wide, note = self._in_eight_bits()
+        wide, note, has_milder = self._in_eight_bits()
         artefacts: dict[str, list[Artefact]] = {name: [] for name in self._components}
         drafts: list[Draft] = []
         forms = [form for form in FORMS if ENGINES[form.engine].missing() is None]
@@ -92,7 +92,7 @@ class _Maker:
         for form in forms:
             alone = self._draft(form, note)
             drafts += [alone, *beside(alone, self.method, self.order.methods)]
-        return Made(drafts, artefacts)
+        return Made(drafts, artefacts, has_milder)
 
     @property
     def _components(self) -> tuple[str, ...]:
@@ -105,10 +105,13 @@ class _Maker:
         names = [contract.denoiser.component, *(text.component for text in contract.text)]
         return {name: _products(self._canonical(name)) for name in names} if self.method == "w4" else {}
 
-    def _in_eight_bits(self) -> tuple[dict[str, frozenset[str]], str]:
-        """Return by component the products that get eight bits in place of four, and how many these are, in words."""
+    def _in_eight_bits(self) -> tuple[dict[str, frozenset[str]], str, bool]:
+        """Return by component the products that get eight bits in place of four, and how many these are, in words.
+
+        Last, whether a trial was within the budget.
+        """
         if self.method == "w8":
-            return {}, ""
+            return {}, "", False
         denoiser = self.order.manifest.contract.denoiser.component
         ranked = sorted(self._products[denoiser], key=_lost, reverse=True)
         text = [(name, layer.name) for name, layers in self._products.items() if name != denoiser for layer in layers]
@@ -122,11 +125,14 @@ class _Maker:
             chosen, layers = (sum(map(len, each.values())) for each in (wide(count), self._products))
             return f"with {chosen} of {layers} products in eight bits"
 
+        tried: list[bool] = []
+
         def holds(count: int) -> bool:
-            return self.trials.holds(self._draft(FORMS[0], note(count)), self._trial(wide(count)))
+            tried.append(self.trials.holds(self._draft(FORMS[0], note(count)), self._trial(wide(count))))
+            return tried[-1]
 
         count = fewest_kept(len(groups), holds)
-        return wide(count), note(count)
+        return wide(count), note(count), any(tried)
 
     def _trial(self, wide: Mapping[str, frozenset[str]]) -> Manifest:
         """Write the first form's graphs, and return the manifest with them."""

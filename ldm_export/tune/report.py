@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ldm_export.lossy import frontier
-from ldm_export.lossy.frontier import Row
+from ldm_export.tune import frontier
 from ldm_export.tune.candidates import EXACT
+from ldm_export.tune.frontier import Row
 from ldm_runtime.engines.profile import Best
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
@@ -18,8 +18,8 @@ JSON, CSV, PLOT = FILES = ("tune.json", "frontier.csv", "frontier.png")
 class TuneReport:
     """All that was measured of a package, and what is drawn with from now on.
 
-    rows: the default first. chosen: what the profile has. profile: its file, None where the time was too short for one.
-    notices: what was left out, as sentences.
+    rows: the default first. chosen: what the profile has. profile: its file, None where the time was too short for one,
+    or where it could not be written, which `unkept` says. notices: what was left out, as sentences.
     """
 
     package: str
@@ -31,6 +31,7 @@ class TuneReport:
     rows: tuple[Row, ...]
     chosen: tuple[Best, ...]
     profile: str | None
+    unkept: str | None
     notices: tuple[str, ...]
 
     def to_json(self) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ldm_export.bench import machine as shown_machine
-from ldm_export.lossy.frontier import Row
 from ldm_export.tune.candidates import EXACT
 from ldm_export.tune.field import field_of, files_of
+from ldm_export.tune.frontier import Row
 from ldm_export.tune.measure import measure, parts_of, variant_of
 from ldm_export.tune.race import ENOUGH, Timed, fastest, is_undecided, mixed, race
 from ldm_export.tune.report import TuneReport
@@ -27,7 +27,7 @@ from ldm_runtime.engines.profile import (
 )
 from ldm_runtime.errors import InputError, LdmError, OutputError
 from ldm_runtime.files import strict_json
-from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.files.atomic import atomic_file, refuse_existing
 from ldm_runtime.files.hash_cache import make_cache_folder
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.request import check_image_size
@@ -54,11 +54,12 @@ def tune_package(
 
     budget: which variants are measured beside what is exact; None: all. size: of the image, None: the package's. The
     profile that was there before stays until the end, whatever comes between, and if the time was too short to choose.
+    One that cannot be written in the end is said in the report, which has all that was measured.
 
     Raises:
         InputError: minutes or a size that cannot be.
         PackageError: no package there, or a damaged one.
-        OutputError: the user's cache folder takes no files.
+        OutputError: the user's cache folder takes no files, or not this one.
         LdmError: nothing that was tried runs here.
     """
     if not 0 < minutes <= MAX_MINUTES:  # NaN too
@@ -84,9 +85,13 @@ def tune_package(
     profile = _profile(package, here, size, timed)
     if is_undecided(timed):  # a profile of before may rest on more
         return _report(package, profile, timed, minutes, None, (*left_out, _TOO_SHORT))
-    with atomic_file(place) as temporary:
-        temporary.write_text(json.dumps(strict_json.plain(profile), indent=1) + "\n", encoding="utf-8")
-    return _report(package, profile, timed, minutes, str(place), left_out)
+    report = _report(package, profile, timed, minutes, str(place), left_out)
+    try:
+        with atomic_file(place) as temporary:
+            temporary.write_text(json.dumps(strict_json.plain(profile), indent=1) + "\n", encoding="utf-8")
+    except OutputError as error:  # what was measured is to be seen all the same
+        return dataclasses.replace(report, profile=None, unkept=f"no profile is kept: {error}")
+    return report
 
 
 def _report(
@@ -107,6 +112,7 @@ def _report(
         rows=tuple(_row(package, each) for each in timed),
         chosen=profile.chosen,
         profile=place,
+        unkept=None,
         notices=notices,
     )
 
@@ -137,6 +143,10 @@ def _place(package: Package, machine: Machine) -> Path:
     if place is None or make_cache_folder(FOLDER) is None:
         where = "this user has no cache folder" if place is None else f"the folder {place.parent} takes no files"
         raise OutputError(f"no profile can be kept: {where}; set XDG_CACHE_HOME to a folder that takes them")
+    try:
+        refuse_existing(place, force=True)
+    except OutputError as error:  # a link, a folder or a pipe has that name
+        raise OutputError(f"no profile can be kept: {error}, or remove {place}") from error
     return place
 
 
@@ -169,20 +179,12 @@ def _measured(timed: Timed) -> Measured:
 def _row(package: Package, timed: Timed) -> Row:
     """Return a line of the frontier."""
     variant = variant_of(package, timed.candidate.variant)
-    error = None if variant is None else variant.error
-    row = Row(
-        timed.candidate.name,
-        variant is None,
-        None,
-        relative_rms=None
-        if error is None
-        else max((each.relative_rms for each in error.components.values()), default=None),
-        psnr=None if error is None else error.psnr,
-        ssim=None if error is None else error.ssim,
-        trouble=timed.trouble,
-    )
+    row = Row(timed.candidate.name, is_exact=variant is None, seconds=None)
+    if variant is not None:
+        worst = max((each.relative_rms for each in variant.error.components.values()), default=None)
+        row = dataclasses.replace(row, relative_rms=worst, psnr=variant.error.psnr, ssim=variant.error.ssim)
     if not timed.is_measured:
-        return row if row.trouble is not None else dataclasses.replace(row, trouble="the time was over before its turn")
+        return dataclasses.replace(row, trouble=timed.trouble or "the time was over before its turn")
     files = files_of(package, variant, dict(timed.timings[0].engines))
     return dataclasses.replace(
         row,

@@ -1,10 +1,8 @@
 """A tiny proven package with variants, made as `build --budget` does, in this process and with few prompts."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,21 +11,15 @@ from ldm_export.lossy.bf16 import missing_bf16
 from ldm_export.lossy.fp16 import missing_fp16
 from ldm_export.lossy.prompts import OWN, Prompts
 from ldm_export.package.write import write_manifest
-from ldm_export.process.isolate import Outcome
 from ldm_export.verify.gate import prove_variants
 from ldm_export.verify.report import recorded
 from ldm_runtime.budget import read_budget
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, read_manifest
+from tests.stages import here
 
 FEW = Prompts(OWN.calibration[:1], OWN.held_out[:2])
 STEPS = 3
-
-
-def here(function: Callable[..., Any], *args: Any, progress: Any = None, **kwargs: Any) -> Outcome:
-    """Call what `run_isolated` would call in a process of its own."""
-    given = {} if progress is None else {"progress": progress}
-    return Outcome(function(*args, **kwargs, **given), peak_bytes=0, seconds=0.0)
 
 
 def hasten(patch: pytest.MonkeyPatch) -> None:

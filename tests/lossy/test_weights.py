@@ -147,7 +147,7 @@ def test_a_wrong_half_of_a_byte_fails(copy: Path) -> None:
 @pytest.fixture
 def search(proven: Callable[[str], Path], tmp_path: Path) -> weights._Maker:
     package = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
-    order: Any = SimpleNamespace(folder=package, manifest=read_manifest(package), methods=("w4",))
+    order: Any = SimpleNamespace(folder=package, manifest=read_manifest(package), methods=("w4",), margin=2.0)
     return weights._Maker(order, "w4", Trials(order, _say))
 
 

@@ -1,4 +1,4 @@
-"""Units of this machine's CPU that compute in few bits, by the names that a manifest has for them.
+"""This machine's CPU: its units that compute in few bits, by the names that a manifest has for them, and its own name.
 
 Asked of the operating system, since Python cannot ask the CPU: Linux lists all; macOS lists all that Apple's have;
 Windows tells AVX2, AVX-512 and ARM's, but neither VNNI nor any unit for bfloat16 of x86, which count as absent there.
@@ -6,6 +6,7 @@ Windows tells AVX2, AVX-512 and ARM's, but neither VNNI nor any unit for bfloat1
 
 import ctypes
 import functools
+import platform
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -48,12 +49,27 @@ _WINDOWS = {40: "avx2", 41: "avx512f", 43: "neon_dotprod", 66: "neon_i8mm", 67: 
 def cpu_units() -> frozenset[str]:
     """Return the units of this machine's CPU, keys of NAMES; those that cannot be found are not among them."""
     if sys.platform == "linux":
-        return read_cpuinfo(_read(CPUINFO))
+        return read_cpuinfo(cpuinfo())
     if sys.platform == "darwin":
         return _that_are(_MACOS, _sysctl())
     if sys.platform == "win32":
         return _that_are(_WINDOWS, ctypes.WinDLL("kernel32").IsProcessorFeaturePresent)
     return frozenset()
+
+
+def cpuinfo() -> str:
+    """Return what Linux tells of the CPUs; "" where there is no such file."""
+    try:
+        return CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # some containers hide it: nothing is known then
+        return ""
+
+
+def cpu_names() -> list[str]:
+    """Return the name of each CPU of this machine, where Linux tells them; or one name for all."""
+    lines = (line.partition(":") for line in cpuinfo().splitlines())
+    names = [name.strip() for key, _, name in lines if key.strip() == "model name"]
+    return names or [platform.processor() or platform.machine()]
 
 
 def read_cpuinfo(text: str) -> frozenset[str]:
@@ -83,13 +99,6 @@ def _listed(names: Sequence[str], last: str) -> str:
 
 def _that_are(names: Mapping[Key, str], has: Callable[[Key], object]) -> frozenset[str]:
     return frozenset(unit for key, unit in names.items() if has(key))
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # some containers hide it: nothing is known then
-        return ""
 
 
 def _sysctl() -> Callable[[str], bool]:

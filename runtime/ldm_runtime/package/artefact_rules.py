@@ -41,13 +41,12 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
     if (component.canonical.format, component.canonical.engine) != ("onnx", "any"):
         _refuse(f"{where}.artefacts", "has a canonical graph that is not ONNX for any engine")
     check_listed(component.weights, manifest, f"{where}.weights")
-    parts = {artefact.name: artefact for artefact in component.artefacts}
-    inputs = {spec.name for spec in manifest.contract.components[name].inputs}
     for artefact in component.artefacts:
         here = f"{where}.artefacts[{shown(artefact.name)}]"
         _check_artefact(artefact, manifest, here)
         _check_format(artefact, component, here)
-        check_interface(artefact, parts, inputs, manifest.contract, here)
+        if artefact.interface is not None:
+            check_interface(artefact.interface, manifest.contract, f"{here}.interface")
         if artefact.requires is not None:
             _check_plan(name, artefact.requires, manifest.contract, f"{here}.requires")
     for key, entry in component.keys.items():
@@ -68,10 +67,14 @@ def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> N
         _refuse(f"{where}.files", "is empty")
     for file in artefact.files:
         check_listed(file, manifest, f"{where}.files")
-    if artefact.exactness == "lossy" and artefact.precision == "fp32":
+    if artefact.exactness == "lossy" and artefact.precision == "fp32" and artefact.merged is None:
         _refuse(where, "is lossy in fp32; expected a reduced precision or exact")
     if artefact.exactness == "exact" and artefact.precision in INTEGERS:
         _refuse(where, f"is exact in {artefact.precision}; expected lossy")
+    if artefact.exactness == "exact" and artefact.merged is not None:
+        _refuse(where, "is exact with merged tokens; expected lossy")
+    if artefact.merged is not None and not 0 < artefact.merged < 1:
+        _refuse(f"{where}.merged", f"is {artefact.merged}; expected more than 0 and less than 1")
     if artefact.exactness == "lossy" and artefact.difference is None:
         _refuse(where, "is lossy without its measured difference")
     _check_repair(artefact, where)

@@ -15,6 +15,7 @@ constexpr std::int64_t max_prompts = std::int64_t{1} << 16;
 constexpr std::int64_t max_seed = std::int64_t{1} << 62;       // what is larger is no number that every program reads
 constexpr std::int64_t max_evaluations = std::int64_t{1} << 16;  // of a run that was measured
 constexpr std::int64_t max_psnr = 200;
+constexpr std::int64_t max_time = 1000000000;  // of a run, in that of the exact one
 
 // Checks one variant of a manifest.
 class VariantRules {
@@ -33,8 +34,7 @@ private:
     Status check_components(const json::Where& where);
     Status check_images(const json::Where& where);
     Status check_measured(const json::Where& where);
-    Status find(const Parts& parts, std::string_view component, std::string_view name, const json::Where& where,
-                const Artefact*& out);
+    Status find(std::string_view component, std::string_view name, const json::Where& where, const Artefact*& out);
     bool gives_up() const;
 
     const MeasuredError& error() const { return variant_.error; }
@@ -63,9 +63,9 @@ Status VariantRules::check() {
         return refuse(where_, {"is exact; expected a lossy way, caching, guidance_until below 1, steps or a sampler"});
     }
     LDM_TRY(check_error());
-    if (!(variant_.time > 0.0)) {
+    if (!(variant_.time > 0.0 && variant_.time <= static_cast<double>(max_time))) {
         return json::fail(scope_, {where_, "time"}, codes::manifest_range,
-                          {"is ", exactly(variant_.time), "; expected more than 0"});
+                          {"is ", exactly(variant_.time), "; expected more than 0 and at most ", max_time});
     }
     return check_between(scope_, variant_.bytes, 0, max_bytes, {where_, "bytes"});
 }
@@ -86,24 +86,23 @@ Status VariantRules::check_ways(bool& is_lossy) {
 }
 
 Status VariantRules::check_way(std::string_view component, const Way& way, const json::Where& where, bool& is_lossy) {
-    const Component* parts_of = manifest_.components.find(component);
-    if (parts_of == nullptr) return refuse(where, {"is for no component of the package"});
+    if (manifest_.components.find(component) == nullptr) {
+        return refuse(where, {"is for no component of the package"});
+    }
     if (!is_engine_name(way.engine)) {
         return refuse({where, "engine"},
                       {"is ", quoted(way.engine), "; expected an engine such as 'openvino' or 'ort:cuda'"});
     }
     LDM_TRY(check_short_names(scope_, way.units, "avx512_bf16", {where, "units"}, codes::manifest_variant));
     json::Where place(where, "artefact");
-    Parts parts(scope_);
     const Artefact* artefact = nullptr;
-    LDM_TRY(parts.take(*parts_of));
-    LDM_TRY(find(parts, component, way.artefact, place, artefact));
+    LDM_TRY(find(component, way.artefact, place, artefact));
     const std::optional<Caching>& caching = variant_.run.caching;
     if (caching.has_value() && component == denoiser() && way.artefact != caching->keeps) {
         return refuse(place, {"is ", quoted(way.artefact), "; expected ", quoted(caching->keeps),
                               ", which caching keeps"});
     }
-    LDM_TRY(require_fit(scope_, *artefact, parts, promised(component), nullptr, place));
+    LDM_TRY(require_fit(scope_, *artefact, promised(component), nullptr, place));
     if (is_integer(way.precision) && way.precision != artefact->precision) {
         return refuse({where, "precision"}, {"is ", name_of(way.precision), "; expected ", name_of(artefact->precision),
                                              " as the artefact's, or a precision of floating point"});
@@ -112,9 +111,9 @@ Status VariantRules::check_way(std::string_view component, const Way& way, const
     return Status();
 }
 
-Status VariantRules::find(const Parts& parts, std::string_view component, std::string_view name,
-                          const json::Where& where, const Artefact*& out) {
-    out = parts.find(name);
+Status VariantRules::find(std::string_view component, std::string_view name, const json::Where& where,
+                          const Artefact*& out) {
+    out = manifest_.components.find(component)->find(name);
     if (out != nullptr) return Status();
     return refuse(where, {"is ", quoted(name), ", which ", component, " does not have"});
 }
@@ -129,15 +128,13 @@ Status VariantRules::check_run() {
 
 Status VariantRules::check_caching(const Caching& caching, const json::Where& where) {
     json::Where keeps_place(where, "keeps"), reads_place(where, "reads");
-    Parts parts(scope_);
     const Artefact *keeps = nullptr, *reads = nullptr;
     const ComponentContract& own = promised(denoiser());
     LDM_TRY(check_between(scope_, caching.interval, 2, max_interval, {where, "interval"}));
-    LDM_TRY(parts.take(*manifest_.components.find(denoiser())));
-    LDM_TRY(find(parts, denoiser(), caching.keeps, keeps_place, keeps));
-    LDM_TRY(find(parts, denoiser(), caching.reads, reads_place, reads));
-    LDM_TRY(require_fit(scope_, *keeps, parts, own, nullptr, keeps_place));
-    LDM_TRY(require_fit(scope_, *reads, parts, own, keeps, reads_place));
+    LDM_TRY(find(denoiser(), caching.keeps, keeps_place, keeps));
+    LDM_TRY(find(denoiser(), caching.reads, reads_place, reads));
+    LDM_TRY(require_fit(scope_, *keeps, own, nullptr, keeps_place));
+    LDM_TRY(require_fit(scope_, *reads, own, keeps, reads_place));
     if (keeps->interface_.has_value() && reads->interface_.has_value()) {
         for (const TensorSpec& spec : keeps->interface_->outputs) {
             const TensorSpec* promised_output = own.outputs.find(spec.name);
@@ -230,9 +227,11 @@ Status check_unnamed(Scope& scope, const Manifest& manifest, const json::Where& 
     for (const auto& [name, component] : manifest.components) {
         json::Where here(components, json::Key{name}), artefacts(here, "artefacts");
         for (const Artefact& artefact : component.artefacts) {
-            if (!is_integer(artefact.precision) || !is_pickable(manifest, name, artefact)) continue;
+            if (!artefact.needs_variant() || !is_pickable(manifest, name, artefact)) continue;
+            bool has_integers = is_integer(artefact.precision);
             return json::fail(scope, {artefacts, json::Key{artefact.name}}, codes::manifest_variant,
-                              {"is in ", name_of(artefact.precision),
+                              {has_integers ? "is in " : "has merged tokens",
+                               has_integers ? name_of(artefact.precision) : std::string_view(),
                                ", but no variant names it; expected one with its error"});
         }
     }

@@ -85,21 +85,6 @@ struct Reached {
     Piece after() const { return is_ssim ? "" : " dB"; }
 };
 
-// Whether parts of a graph that a variant uses were cut off.
-bool is_cut(const Manifest& manifest, const Variant& variant) {
-    const std::optional<Caching>& caching = variant.run.caching;
-    for (const json::Entry<Component>& entry : manifest.components) {
-        const Way* way = variant.ways.find(entry.key);
-        bool is_cached = caching.has_value() && entry.key == manifest.contract.denoiser.component;
-        for (const Artefact& artefact : entry.value.artefacts) {
-            bool is_used = is_cached ? artefact.name == caching->keeps || artefact.name == caching->reads
-                                     : way != nullptr && artefact.name == way->artefact;
-            if (is_used && !artefact.hoists.empty()) return true;
-        }
-    }
-    return false;
-}
-
 // What a way needs that this machine lacks. False: nothing.
 bool lacks(const Manifest& manifest, std::string_view component, const Way& way, VariantHost& host, Failure& reason) {
     if (!host.knows_engine(way.engine)) {
@@ -123,27 +108,8 @@ bool lacks(const Manifest& manifest, std::string_view component, const Way& way,
         list_units_of(reason, host);
         return true;
     }
-    const Component& parts = *manifest.components.find(component);
-    auto artefact = std::find_if(parts.artefacts.begin(), parts.artefacts.end(),
-                                 [&](const Artefact& each) { return each.name == way.artefact; });
-    bool is_its_own = is_integer(way.precision) || way.precision == artefact->precision;
-    return !is_its_own && !host.computes_in(way.engine, way.precision, reason);
-}
-
-// The first reason why a variant cannot run here. False: there is none.
-bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
-    std::string_view chosen = host.chosen_engine();
-    for (const json::Entry<Way>& entry : variant.ways) {
-        const Way& way = entry.value;
-        if (!chosen.empty() && chosen != way.engine) {
-            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
-            return true;
-        }
-        if (lacks(manifest, entry.key, way, host, reason)) return true;
-    }
-    if (!is_cut(manifest, variant)) return false;
-    reason.set("", {"a graph of it is cut in parts, which this version does not join"});
-    return true;
+    std::optional<Precision> asked = asked_precision(way, *manifest.components.find(component)->find(way.artefact));
+    return asked.has_value() && !host.computes_in(way.engine, *asked, reason);
 }
 
 Status claim(Scope& scope, const Variant& variant, Notices& notices) {
@@ -178,18 +144,30 @@ Status note_left_out(Scope& scope, const Variant& variant, std::string_view why,
     return notices.add(scope, "variant", {variant.name, " is left out: ", why});
 }
 
-// The text of a sampler; one that is not known here keeps its own.
-sampling::SamplerText canonical(Scope& scope, std::string_view text) {
+// The text of a sampler, in `room`; one that is not known here keeps its own, which may be longer.
+std::string_view canonical(Scope& scope, std::string_view text, sampling::SamplerText& room) {
     Failure unheard;
     Scope quiet{scope.memory, unheard};
     sampling::Sampler sampler;
-    if (sampling::read_sampler(quiet, text, sampler).ok()) return sampler.canonical();
-    sampling::SamplerText its;
-    its.put(text);
-    return its;
+    if (!sampling::read_sampler(quiet, text, sampler).ok()) return text;
+    room = sampler.canonical();
+    return room.view();
 }
 
 }  // namespace
+
+bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
+    std::string_view chosen = host.chosen_engine();
+    for (const json::Entry<Way>& entry : variant.ways) {
+        const Way& way = entry.value;
+        if (!chosen.empty() && chosen != way.engine) {
+            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
+            return true;
+        }
+        if (lacks(manifest, entry.key, way, host, reason)) return true;
+    }
+    return false;
+}
 
 void say_missing_units(std::string_view what, std::initializer_list<std::string_view> any_of, VariantHost& host,
                        Failure& reason) {
@@ -204,7 +182,7 @@ void say_missing_units(std::string_view what, std::initializer_list<std::string_
 }
 
 Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budget, VariantHost& host,
-                      Notices& notices, const Variant*& out) {
+                      View<FailedVariant> failed, Notices& notices, const Variant*& out) {
     out = nullptr;
     if (budget.kind == Budget::Kind::exact) return Status();
     if (manifest.variants.empty()) {
@@ -221,8 +199,13 @@ Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budg
     });
     for (const Variant* variant : within) {
         Failure reason;
+        const FailedVariant* tried = std::find_if(failed.begin(), failed.end(), [=](const FailedVariant& each) {
+            return each.variant == variant;
+        });
         if (variant->time >= 1.0) {
             LDM_TRY(note_left_out(scope, *variant, "drawing exactly is as fast", notices));
+        } else if (tried != failed.end()) {
+            LDM_TRY(note_left_out(scope, *variant, tried->reason, notices));
         } else if (cannot_run(manifest, *variant, host, reason)) {
             LDM_TRY(note_left_out(scope, *variant, reason.text, notices));
         } else {
@@ -272,7 +255,8 @@ Status note_measured_otherwise(Scope& scope, const Request& request, Notices& no
     const VariantRun& run = request.variant->run;
     std::int64_t steps = run.steps.value_or(error.steps);
     double guidance = run.guidance_until == 0.0 ? 1.0 : error.guidance;
-    sampling::SamplerText measured = canonical(scope, run.sampler.value_or(error.sampler));
+    sampling::SamplerText room;
+    std::string_view measured = canonical(scope, run.sampler.value_or(error.sampler), room);
     Failure others;  // used as a list
     auto add = [&](std::initializer_list<Piece> what) {
         if (others.text[0] != 0) others.add({", "});
@@ -280,7 +264,7 @@ Status note_measured_otherwise(Scope& scope, const Request& request, Notices& no
     };
     sampling::SamplerText its = request.plan.sampler.canonical();
     if (request.plan.steps != steps) add({steps, " steps"});
-    if (its.view() != measured.view()) add({"the sampler ", measured.view()});
+    if (its.view() != measured) add({"the sampler ", measured});
     if (request.guidance != guidance) {
         Exact value(guidance);
         add({"guidance ", value});
