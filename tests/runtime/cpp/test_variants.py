@@ -5,7 +5,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from tests.runtime.cpp.context import Refusal
 from tests.runtime.cpp.library import Evaluation, Library
 from tests.runtime.lossy_package import variant, with_variants
 from tests.runtime.notices import said
-from tests.runtime.quantised_package import DATA, INT8, WEIGHTS, with_int8
+from tests.runtime.quantised_package import DATA, INT8, WEIGHTS, with_int8, with_narrow_weights
 
 pytestmark = pytest.mark.slow
 EXACT = Way("ort", "canonical", "fp32", ())
@@ -110,6 +110,16 @@ def test_a_quantised_denoiser_gives_the_same_latents(quantised: Path, opened: Op
     assert none is None and name == "int8" and not np.array_equal(exact, lossy)
     named, _ = both(quantised, opened, OPTIONS, variant="int8")
     np.testing.assert_array_equal(named, lossy)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_narrow_weights_in_a_file_of_their_own_give_the_same_latents(
+    tmp_path: Path, opened: Open, precision: Literal["int8", "int4"]
+) -> None:
+    folder = with_narrow_weights(tiny_package.make(tmp_path / "package"), precision)
+    exact, _ = both(folder, opened, OPTIONS)
+    lossy, name = both(folder, opened, OPTIONS, variant=precision)
+    assert name == precision and not np.array_equal(exact, lossy)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (22, 30)])
