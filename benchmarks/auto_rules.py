@@ -5,7 +5,6 @@ does nothing else.
 """
 
 import datetime
-import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from ldm_export.tables import markdown_table  # noqa: E402
 from ldm_export.tune.candidates import EXACT, Candidate  # noqa: E402
 from ldm_export.tune.measure import DENOISER, measure  # noqa: E402
 from ldm_export.tune.race import Timing  # noqa: E402
-from ldm_runtime.engines.openvino_rule import LEAST_COPIES, LEAST_STEPS, LEAST_UNIT, LEAST_WEIGHTS  # noqa: E402
+from ldm_runtime.engines.openvino.rule import LEAST_COPIES, LEAST_STEPS, LEAST_UNIT, LEAST_WEIGHTS  # noqa: E402
 from ldm_runtime.package.open import open_package  # noqa: E402
 from ldm_runtime.package.safetensors import read_header  # noqa: E402
 
@@ -96,14 +95,13 @@ def measured(path: Path, rounds: int) -> Result:
     package.confirm()
     contract = package.manifest.contract
     denoiser, size = contract.denoiser.component, (contract.image.width, contract.image.height)
-    tensors = read_header(path / package.manifest.components[denoiser].weights).tensors.values()
+    weights = read_header(path / package.manifest.components[denoiser].weights).weights
     timings: dict[str, list[Timing]] = {engine: [] for engine in ENGINES}
     for index in range(rounds):
         for engine in ENGINES if index % 2 == 0 else ENGINES[::-1]:
             click.echo(f"round {index + 1} of {rounds}, {package.manifest.name}, {engine}", err=True)
             engines = {**dict.fromkeys(contract.components, "ort"), denoiser: engine}
             timings[engine].append(measure(path, size, Candidate(EXACT, engines, None)))
-    weights = sum(math.prod(tensor.shape) for tensor in tensors)
     return Result(package.manifest.name, weights, size, contract.defaults.steps, timings)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ldm_export.plots import draw_bars
 from ldm_export.process.isolate import run_isolated
-from ldm_export.tables import text_table
+from ldm_export.tables import spread, text_table
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import compare, worst
 from ldm_runtime.budget import Budget, read_budget
@@ -126,11 +126,11 @@ class BenchReport:
             for name in result.rounds[0].graphs:
                 loads = [each.graphs[name].load_seconds for each in result.rounds]
                 runs = [1000 * seconds for each in result.rounds for seconds in each.graphs[name].seconds]
-                rows.append([name, _spread(loads, 2), _spread(runs, 1)])
+                rows.append([name, spread(loads, form=".2f"), spread(runs, form=".1f")])
             steps = [1000 * seconds for each in result.rounds for seconds in each.step_seconds]
             images = [each.image_seconds for each in result.rounds]
-            rows.append(["step", "", _spread(steps, 1)])
-            rows.append(["image", "", _spread([1000 * each for each in images], 0)])
+            rows.append(["step", "", spread(steps, form=".1f")])
+            rows.append(["image", "", spread(images, 1000, ".0f")])
             lines += [f"  {line}" for line in text_table(["", "load, s", "run, ms"], rows, "<>>")]
             lines.append(f"  {60 / statistics.median(images):.2f} images a minute")
             lines += [f"  note: {notice}" for notice in result.rounds[0].notices]
@@ -272,11 +272,11 @@ def _latencies(engine: Engine, inputs: dict[str, np.ndarray]) -> tuple[float, ..
     return tuple(seconds)
 
 
-def feeds(contract: Contract, component: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Draw random inputs as a run with guidance makes them: one text or image, two samples for the denoiser."""
+def feeds(contract: Contract, component: str, size: tuple[int, int], *, batch: int = 2) -> dict[str, np.ndarray]:
+    """Draw random inputs as a run with guidance makes them: one text or image, `batch` samples for the denoiser."""
     denoiser = contract.denoiser
-    batch = 2 if component == denoiser.component else 1
-    sizes = contract.sizes(component, batch=batch, width=size[0], height=size[1])
+    count = batch if component == denoiser.component else 1
+    sizes = contract.sizes(component, batch=count, width=size[0], height=size[1])
     ends = {text.component: text.tokenizer.eos_token_id for text in contract.text}
     random = np.random.default_rng(0)
     arrays = {}
@@ -314,8 +314,3 @@ def machine() -> str:
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
         model = f"{len(names)} x {names[0]}" if names else model
     return f"{model} ({describe_units(cpu_units())}), {platform.system()}, Python {platform.python_version()}"
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    low, high = min(values), max(values)
-    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"

@@ -169,15 +169,22 @@ def _count_along(axes: Any, label: str) -> None:
 class FrontierPoint:
     """A configuration in a plot.
 
-    time: in what the axis is labelled with. psnr: in dB beside the exact image, None: it is exact. file_bytes: None
-    where they are not known. is_best: no other one beats it.
+    time: in what the axis is labelled with. psnr: in dB beside the exact image, None: they are equal. file_bytes: None
+    where they are not known.
     """
 
     name: str
     time: float
     psnr: float | None
-    file_bytes: int | None
-    is_best: bool
+    file_bytes: int | None = None
+
+
+def on_frontier(places: Sequence[tuple[float, float | None]]) -> list[bool]:
+    """Tell of each time and PSNR (None: equal images) whether no other is as good in both and better in one."""
+    known = [(time, math.inf if psnr is None else psnr) for time, psnr in places]
+    return [
+        not any(other != place and other[0] <= place[0] and other[1] >= place[1] for other in known) for place in known
+    ]
 
 
 def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
@@ -188,33 +195,52 @@ def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
     """
     known = [point.psnr for point in points if point.psnr is not None]
     top = 5.0 * math.ceil(max(known, default=35.0) / 5.0 + 1.0)  # where equal images are, in dB
-    named = [point for place, point in enumerate(points) if place == 0 or point.is_best]
-    largest = max((point.file_bytes or 0 for point in points), default=0)
+    is_best = on_frontier([(point.time, point.psnr) for point in points])
+    named = [point for place, point in enumerate(points) if place == 0 or is_best[place]]
     with _figure(7.2, 3.2 + 0.18 * math.ceil(len(named) / 2)) as figure:
         axes = figure.add_subplot()
         axes.set_axisbelow(True)
         axes.grid(color="#dddddd")
-        best = sorted((point.time, _height(point, top)) for point in points if point.is_best)
+        best = sorted((point.time, _height(point, top)) for point, on in zip(points, is_best, strict=True) if on)
         axes.step(*zip(*best, strict=True), where="post", color="#1f77b4", linewidth=1)
-        for point in points:
-            share = (point.file_bytes or 0) / largest if largest else 0.3
-            colour = "#1f77b4" if point.is_best else "#555555" if point in named else "#b0bec5"
-            axes.scatter(point.time, _height(point, top), s=12 + 110 * share, color=colour, zorder=3, linewidth=0)
-        for number, point in enumerate(named, 1):
-            place = (point.time, _height(point, top))
-            axes.annotate(f"{number}", place, (0, 8), textcoords="offset points", ha="center", weight="bold")
-            axes.plot([], [], label=f"{number}  {shortened(point.name, LONGEST_NAME)}")
+        colours = [
+            "#1f77b4" if on else "#555555" if point in named else "#b0bec5"
+            for point, on in zip(points, is_best, strict=True)
+        ]
+        _put_points(axes, points, colours, top)
+        _put_names(axes, named, top)
         axes.set_xlim(0, 1.08 * max(point.time for point in points))
-        lowest = 5.0 * math.floor(min(known, default=top) / 5.0)
-        step = 5.0 * math.ceil((top - lowest) / 40.0) or 5.0
-        ticks = np.arange(lowest, top - 1.0, step)
-        axes.set_yticks([*ticks, top], [*(f"{tick:g}" for tick in ticks), "equal"])
-        axes.set_ylim(lowest - 0.08 * (top - lowest + 5.0), top + 0.15 * (top - lowest + 5.0))
         axes.set_xlabel(x_label)
-        axes.set_ylabel("PSNR of the worst image, dB")
-        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 2}
-        axes.legend(**below, handlelength=0, handletextpad=0, frameon=False)
+        _scale_likeness(axes, min(known, default=top), top)
         return _image(figure)
+
+
+def _put_points(axes: Any, points: Sequence[FrontierPoint], colours: Sequence[str], top: float) -> None:
+    """Draw each point, as large as its files."""
+    largest = max(point.file_bytes or 0 for point in points)
+    for point, colour in zip(points, colours, strict=True):
+        share = (point.file_bytes or 0) / largest if largest else 0.3
+        axes.scatter(point.time, _height(point, top), s=12 + 110 * share, color=colour, zorder=3, linewidth=0)
+
+
+def _put_names(axes: Any, points: Sequence[FrontierPoint], top: float) -> None:
+    """Write a number above each point, and its name below the plot."""
+    for number, point in enumerate(points, 1):
+        place = (point.time, _height(point, top))
+        axes.annotate(f"{number}", place, (0, 8), textcoords="offset points", ha="center", weight="bold")
+        axes.plot([], [], label=f"{number}  {shortened(point.name, LONGEST_NAME)}")
+    below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 2}
+    axes.legend(**below, handlelength=0, handletextpad=0, frameon=False)
+
+
+def _scale_likeness(axes: Any, least: float, top: float) -> None:
+    """Scale the vertical axis from the `least` PSNR to the `top`, where equal images are."""
+    lowest = 5.0 * math.floor(least / 5.0)
+    step = 5.0 * math.ceil((top - lowest) / 40.0) or 5.0
+    ticks = np.arange(lowest, top - 1.0, step)
+    axes.set_yticks([*ticks, top], [*(f"{tick:g}" for tick in ticks), "equal"])
+    axes.set_ylim(lowest - 0.08 * (top - lowest + 5.0), top + 0.15 * (top - lowest + 5.0))
+    axes.set_ylabel("PSNR of the worst image, dB")
 
 
 def _height(point: FrontierPoint, top: float) -> float:

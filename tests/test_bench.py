@@ -72,6 +72,7 @@ def test_inputs_are_those_of_a_guided_run(proven):
     assert shapes["sample"] == (2, contract.latent.channels, 32 // factor, 64 // factor)
     assert shapes["encoder_hidden_states"][:2] == (2, contract.text[0].tokenizer.max_length)
     assert feeds(contract, "vae_encoder", (64, 32))["sample"].shape == (1, 3, 32, 64)
+    assert feeds(contract, "unet", (64, 32), batch=3)["sample"].shape[0] == 3
 
 
 def test_without_a_choice_all_engines_that_run_here_are_measured(proven, monkeypatch):

@@ -32,7 +32,7 @@ class Peer:
     """One contender.
 
     model: what it opens; those of `rounds.MADE_OF` are made for it. tasks: what its interface lets us measure.
-    engine: of this project's runtime. precision: what it computes in, and what its tables are sorted by. form: of this
+    engine: of this project's runtime. precision: what it computes in, a column of the tables. form: of this
     project's graphs. same_noise: whether an image can start from given latents, so that it can be compared.
     own_reference: the peer whose outputs its own are compared with; "": REFERENCE. largest_error: relative RMS of a
     component beyond which it is taken for another model. environment: of the peer with the same requirements.

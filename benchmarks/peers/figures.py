@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.peers.environments import COMPONENTS
-from benchmarks.peers.rounds import Results
+from benchmarks.peers.results import Results
 
 Answer = Mapping[str, Any]
 Figure = Callable[[Answer], float | None]

@@ -4,7 +4,7 @@ Weights of a checkpoint without training meet no budget of images, so that `ldm-
 nothing of them. Here every form is made whatever its error, which the tables then have.
 """
 
-import os
+import functools
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,37 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
-from benchmarks.peers.programs.ours import artefact_name
+from benchmarks.peers.programs.ours import DEPTH, artefact_name, shallow_name
+from benchmarks.peers.programs.protocol import link_file
 from ldm_export.bench import PROMPT
-from ldm_export.export.graph_file import read_graph, write_graph
-from ldm_export.lossy.calibrate import Feeds, RecordingEngine, collect_ranges
-from ldm_export.lossy.layers import exposed, quantisable
+from ldm_export.export.graph_file import read_graph
+from ldm_export.lossy.caching import write_cut
+from ldm_export.lossy.calibrate import Feeds, collect_ranges, record_runs
+from ldm_export.lossy.int8 import DATA, FORMS
+from ldm_export.lossy.layers import exposed
 from ldm_export.lossy.measure import provisional
 from ldm_export.lossy.method import Draft
-from ldm_export.lossy.quantise import Scheme, quantise
-from ldm_export.lossy.ranges import ValueRange
+from ldm_export.lossy.quantise import quantise
 from ldm_export.lossy.store import Quantised, store
-from ldm_export.optimise.cut_at import deep_and_shallow
-from ldm_export.optimise.fuse_activations import fuse_activations
-from ldm_export.optimise.fuse_attention import fuse_attention
 from ldm_export.optimise.pipeline import run_passes
-from ldm_export.optimise.remove_unused import remove_unused
 from ldm_export.package.write import with_artefacts, write_manifest
-from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.choice import choose
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.package.artefacts import Artefact, Difference
-from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package, open_package
-from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 from ldm_runtime.package.variants import Caching, Variant, VariantRun, Way
 from ldm_runtime.pipeline import Pipeline
 
 STEPS = 4  # of each run that calibrates, which has every kind of noise from the first row of a plan to the last
 PROMPTS = ("a red house by the sea", "two cats on a sofa")
-DATA = "model.int8.safetensors"
-DEPTH = 1  # residual blocks of the last up block that the shallow denoiser computes
 NOT_MEASURED = Difference(relative_rms=1.0, max_abs=1.0)  # a manifest wants one; the tables have the real difference
 
 
@@ -85,17 +78,20 @@ def write_lossy_package(package: Path, calibration: Path, folder: Path) -> None:
     ONNX's checker takes weights with a second link for an attack, so those that new graphs read are copied. No proof
     is of the forms, and the errors of their variants are beyond any budget: what runs them names an artefact.
     """
-    shutil.copytree(package, folder, copy_function=_link)
+    shutil.copytree(package, folder, copy_function=link_file)
     opened = open_package(folder, check="size")
     contract = opened.manifest.contract
     denoiser, decoder = contract.denoiser.component, contract.codec.decoder.component
     for name in (denoiser, decoder):
         weights = folder / opened.manifest.components[name].weights
         weights.unlink()
-        shutil.copy2(os.path.realpath(package / weights.relative_to(folder)), weights)
+        shutil.copy2(package / weights.relative_to(folder), weights)
     opened = open_package(folder, check="size")
-    made = {name: _Forms(opened, name, read_calibration(calibration, name)).write() for name in (denoiser, decoder)}
+    made = {name: _quantised(opened, name, read_calibration(calibration, name)) for name in (denoiser, decoder)}
     noted = with_artefacts(folder, opened.manifest, made)
+    bases = [noted.components[denoiser].canonical, *(each for each in made[denoiser] if each.engine == "openvino")]
+    cuts = [write_cut(folder, noted, base, DEPTH) for base in bases]
+    noted = with_artefacts(folder, noted, {denoiser: [each for cut in cuts for each in (cut.deep, cut.shallow)]})
     write_manifest(folder, replace(noted, variants=tuple(_variants(denoiser, decoder))))
 
 
@@ -103,7 +99,7 @@ def _variants(denoiser: str, decoder: str) -> Iterator[Variant]:
     """Yield the variants that a manifest wants for artefacts in eight bits. Their errors are not measured here."""
     for form, engine in (("int8", "ort"), ("int8", "openvino"), ("int8-cached", "openvino")):
         whole, plain = artefact_name(form, engine), artefact_name("int8", engine)
-        caching = Caching(2, whole, whole.removesuffix("deep") + "shallow") if form == "int8-cached" else None
+        caching = Caching(2, whole, shallow_name(whole)) if form == "int8-cached" else None
         run = VariantRun(caching=caching, guidance_until=1.0, steps=None, sampler=None)
         ways = {name: Way(engine, each, "int8", ()) for name, each in ((denoiser, whole), (decoder, plain))}
         made = provisional(Draft(whole, ("int8",), ways, run))
@@ -115,94 +111,26 @@ def _recorded(path: Path, size: tuple[int, int], threads: int, prompts: Sequence
 
     The timesteps are whole numbers, as OpenVINO GenAI's UNet wants them.
     """
-    package = open_package(path, check="size")
-    contract, choice = package.manifest.contract, choose("ort", threads=threads)
-    names = (contract.denoiser.component, contract.codec.decoder.component)
-    engines = {name: RecordingEngine(open_engine(choice, package, name).engine) for name in names}
-    with Pipeline(package, choice, engines=engines) as pipe:
-        for prompt in prompts:
-            pipe(prompt, seed=501, sampler="ddim", steps=STEPS, size=size)
-    return {name: engine.feeds for name, engine in engines.items()}
+    package, choice = open_package(path, check="size"), choose("ort", threads=threads)
+    request: dict[str, Any] = {"seed": 501, "sampler": "ddim", "steps": STEPS, "size": size}
+    draws = [functools.partial(Pipeline.__call__, prompt=prompt, **request) for prompt in prompts]
+    return record_runs(package, choice, draws, rows=STEPS)[1]
 
 
-class _Forms:
-    """Writes the forms of one component into its folder: all in one data file beside the component's own weights."""
-
-    def __init__(self, package: Package, component: str, feeds: list[Feeds]) -> None:
-        self.package, self.component = package, component
-        self.parts = package.manifest.components[component]
-        self.canonical = package.path / self.parts.canonical.file
-        self.ranges: dict[str, ValueRange] = collect_ranges(self.canonical, feeds)
-        self.outside = exposed(read_graph(self.canonical))
-        self.quantised: dict[Path, Quantised] = {}
-        self.artefacts: list[Artefact] = []
-
-    def write(self) -> list[Artefact]:
-        for engine in ("ort", "openvino"):
-            model = read_graph(self.canonical)
-            if engine == "ort":
-                run_passes(model, (fuse_attention, fuse_activations, remove_unused))
-            self._add_int8(artefact_name("int8", engine), model, engine)
-        if self.component == self.package.manifest.contract.denoiser.component:
-            self._add_cut()
-        store(self.quantised, self.canonical.parent / DATA)
-        return self.artefacts
-
-    def _add_cut(self) -> None:
-        """Cut the graph in two, in float32 and in eight bits; a layer has the same numbers in both parts."""
-        for form in ("cached", "int8-cached"):
-            whole = artefact_name(form, "openvino")
-            names = (whole, whole.removesuffix("deep") + "shallow")
-            for name, part in zip(names, deep_and_shallow(read_graph(self.canonical), DEPTH), strict=True):
-                interface = _interface(part, self.package.manifest.contract, self.component)
-                if form == "int8-cached":
-                    self._add_int8(name, part, "openvino", interface)
-                    continue
-                write_graph(part, self._path(name))
-                self.artefacts.append(self._artefact(name, "openvino", interface))
-
-    def _add_int8(self, name: str, model: ir.Model, engine: str, interface: ComponentContract | None = None) -> None:
-        """Quantise all layers but the exposed ones; ONNX Runtime wants convolutions to round theirs too."""
-        keep = self.outside & {layer.name for layer in quantisable(model)}
-        self.quantised[self._path(name)] = quantise(model, self.ranges, Scheme(outputs=engine == "ort"), keep)
-        lossy: dict[str, Any] = {"precision": "int8", "exactness": "lossy", "difference": NOT_MEASURED}
-        own = f"{self.component}/{DATA}"
-        described = self._artefact(name, engine, interface)
-        self.artefacts.append(replace(described, files=(described.file, own, self.parts.weights), **lossy))
-
-    def _artefact(self, name: str, engine: str, interface: ComponentContract | None) -> Artefact:
-        return Artefact(
-            name=name,
-            format="onnx",
-            files=(f"{self.component}/{self._path(name).name}", self.parts.weights),
-            engine={"ort": "ort_cpu"}.get(engine, engine),
-            precision="fp32",
-            exactness="exact",
-            difference=None,
-            interface=interface,
-        )
-
-    def _path(self, name: str) -> Path:
-        return self.canonical.parent / f"model.{name}.onnx"
-
-
-def _interface(model: ir.Model, contract: Contract, component: str) -> ComponentContract:
-    """Describe the inputs and outputs of a part of the component's graph: its own, and what one part hands on."""
-    known = {
-        spec.name: spec for spec in (*contract.components[component].inputs, *contract.components[component].outputs)
-    }
-
-    def spec(value: ir.Value) -> TensorSpec:
-        assert value.shape is not None and value.dtype is not None
-        dims = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
-        return known.get(str(value.name)) or TensorSpec(str(value.name), value.dtype.numpy().name, dims)
-
-    return ComponentContract(tuple(map(spec, model.graph.inputs)), tuple(map(spec, model.graph.outputs)))
-
-
-def _link(source: str, target: str) -> None:
-    """Link a file, or copy it where the target is on another disk."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:
-        shutil.copy2(source, target)
+def _quantised(package: Package, component: str, feeds: Sequence[Feeds]) -> list[Artefact]:
+    """Write the graphs in eight bits of one component into its folder; all layers but the exposed ones are."""
+    parts = package.manifest.components[component]
+    canonical = package.path / parts.canonical.file
+    ranges, keep = collect_ranges(canonical, feeds), exposed(read_graph(canonical))
+    graphs: dict[Path, Quantised] = {}
+    artefacts = []
+    for form in FORMS:
+        model, name = read_graph(canonical), artefact_name("int8", form.engine)
+        run_passes(model, form.passes)
+        path = canonical.with_name(f"model.{name}.onnx")
+        graphs[path] = quantise(model, ranges, form.scheme, keep)
+        files = (f"{component}/{path.name}", f"{component}/{DATA}", parts.weights)
+        kept = tuple(sorted(keep))
+        artefacts.append(Artefact(name, "onnx", files, form.reader, "int8", "lossy", NOT_MEASURED, kept=kept))
+    store(graphs, canonical.with_name(DATA))
+    return artefacts

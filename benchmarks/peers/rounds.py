@@ -2,13 +2,11 @@
 
 import json
 import os
-import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,38 +23,20 @@ from benchmarks.peers.environments import (
     run_logged,
 )
 from benchmarks.peers.programs.protocol import Request
-from ldm_export.bench import PROMPT, feeds
+from benchmarks.peers.results import RAW, Results
+from ldm_export.bench import PROMPT
 from ldm_export.process.isolate import run_isolated
 from ldm_export.verify import metrics
-from ldm_runtime.checks import shown
-from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.files.atomic import atomic_file
-from ldm_runtime.package.manifest import Contract
 
-RAW = "peers.json"
 # Kind of model -> what is made into it by the `convert` of the peer's program.
 MADE_OF = {"exported": "checkpoint", "openvino_int8": "openvino"}
 CALIBRATED = ("lossy", "openvino_int8")  # kinds of models that are made with the feeds in CALIBRATION
 CALIBRATION = "calibration.npz"
-_KEY = re.compile(rf"({'|'.join(map(re.escape, PEERS))}) ({'|'.join(ALL_TASKS)}) [0-9]+")  # of an answer
 
 Say = Callable[[str], None]
 FindPython = Callable[[str], Path]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings that all figures of a results file share.
-
-    size: width, height in pixels.
-    """
-
-    model: str
-    package: str  # identity
-    size: tuple[int, int]
-    steps: int
-    guidance: float
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -69,100 +49,6 @@ class Models:
     openvino: Path
     openvino_int8: Path
     lossy: Path
-
-
-@dataclass
-class Results:
-    """All raw figures.
-
-    left_out: peer -> why. errors: peer -> what -> difference from the reference.
-    """
-
-    settings: Settings
-    machine: str
-    date: str
-    answers: dict[str, dict[str, Any]] = field(default_factory=dict)  # "PEER TASK ROUND" -> the program's answer
-    left_out: dict[str, str] = field(default_factory=dict)
-    environment_bytes: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def of(self, peer: str, task: str) -> dict[int, dict[str, Any]]:
-        """Return the answers of a peer's task, by round."""
-        names = ((name.split(" "), answer) for name, answer in self.answers.items())
-        return {int(parts[2]): answer for parts, answer in names if parts[:2] == [peer, task]}
-
-
-def open_results(out: Path, settings: Settings, machine: str, *, force: bool) -> Results:
-    """Return the results in `out` to go on from, or new ones. Those that were left out before get another chance.
-
-    Raises InputError where the file is of other settings or another machine, unless `force` drops it.
-    """
-    file = out / RAW
-    fresh = Results(settings, machine, time.strftime("%Y-%m-%d"))
-    if force or not file.exists():
-        return fresh
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        stored["settings"] = Settings(**{**stored["settings"], "size": tuple(stored["settings"]["size"])})
-        found = Results(**stored)
-    except (ValueError, TypeError, KeyError):
-        raise InputError(
-            f"{file} is not a results file of this benchmark; choose another --out or give --force"
-        ) from None
-    unknown = [key for key in found.answers if not _KEY.fullmatch(key)]
-    if unknown:
-        raise InputError(
-            f"{file} has figures of {shown(unknown[0])}, expected PEER TASK ROUND with the tasks "
-            f"{', '.join(ALL_TASKS)}; another version measured them: choose another --out or give --force"
-        )
-    ours, theirs = {**asdict(settings), "machine": machine}, {**asdict(found.settings), "machine": found.machine}
-    differing = [f"{key} {theirs[key]} there, {ours[key]} now" for key in ours if ours[key] != theirs[key]]
-    if differing:
-        raise InputError(f"{file} was measured otherwise: {'; '.join(differing)}; choose another --out or give --force")
-    return replace(found, left_out={}, date=fresh.date)
-
-
-def write_inputs(
-    path: Path, contract: Contract, size: tuple[int, int], real: Mapping[str, np.ndarray] = MappingProxyType({})
-) -> None:
-    """Write the inputs of all peers: seeded inputs of every component, and the noise that an image starts from.
-
-    real: COMPONENT.INPUT -> what takes the place of noise; what was calibrated with real runs is only right for such.
-    """
-    random = np.random.default_rng(1)
-    arrays = {
-        f"{component}.{name}": array
-        for component in contract.components
-        for name, array in feeds(contract, component, size).items()
-    }
-    factor = contract.latent.downsample
-    arrays |= {name: np.array(value) for name, value in real.items()}
-    sample = arrays[f"{contract.denoiser.component}.{contract.denoiser.sample}"]
-    sample[:] = sample[:1]  # guidance evaluates the same latents with two texts
-    for text in contract.text:
-        ids = arrays[f"{text.component}.{text.input}"]
-        ids[:] = random.integers(0, text.tokenizer.bos_token_id, ids.shape)
-        ids[:, 0], ids[:, -1] = text.tokenizer.bos_token_id, text.tokenizer.eos_token_id
-    shape = (1, contract.latent.channels, size[1] // factor, size[0] // factor)
-    arrays["latents"] = random.standard_normal(shape).astype(np.float32)
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def write_checkpoint(package: Path, checkpoint: Path) -> None:
-    """Write the package's weights as a folder that diffusers opens, in float32."""
-    from ldm_export.checkpoint.open import open_checkpoint
-    from ldm_export.checkpoint.save import save_checkpoint
-
-    source = open_checkpoint(package)
-    with source.tokenizer_folder("tokenizer") as tokenizer:
-        save_checkpoint(
-            checkpoint,
-            {name: source.load(name) for name in source.family.parts},
-            schedule=source.schedule,
-            tokenizer_folder=tokenizer,
-            family=source.family,
-        )
 
 
 class Runner:
@@ -202,7 +88,9 @@ class Runner:
             shutil.rmtree(partial, ignore_errors=True)
             self.say(f"making the model of {peer}")
             if kind == "lossy":
-                run_isolated(write_lossy, self.models.package, self.out / CALIBRATION, partial)
+                from benchmarks.peers.lossy import write_lossy_package  # which needs more than --help does
+
+                run_isolated(write_lossy_package, self.models.package, self.out / CALIBRATION, partial)
             else:
                 answer = self._ask(peer, "convert", getattr(self.models, MADE_OF[kind]), partial)
                 if "reason" in answer:
@@ -253,6 +141,8 @@ class Runner:
         """Write the feeds that models of this kind are made with, unless they are there."""
         file, settings = self.out / CALIBRATION, self.results.settings
         if kind in CALIBRATED and not file.exists():
+            from benchmarks.peers.lossy import write_calibration
+
             self.say("recording what to calibrate with")
             run_isolated(write_calibration, self.models.package, settings.size, settings.threads, file)
 
@@ -299,25 +189,6 @@ class Runner:
         log = self.out / "logs" / f"{peer}.{task}.log"
         run_logged(command, log, f"its task {task} failed", env=_environment(contender.is_ours, settings.threads))
         return json.loads(answer.read_text(encoding="utf-8"))
-
-
-def write_lossy(package: Path, calibration: Path, folder: Path) -> None:
-    """Write the package of `lossy.write_lossy_package`, whose module needs more than the others."""
-    from benchmarks.peers.lossy import write_lossy_package
-
-    write_lossy_package(package, calibration, folder)
-
-
-def measured_inputs(package: Path, size: tuple[int, int], threads: int) -> dict[str, np.ndarray]:
-    from benchmarks.peers.lossy import measured_inputs as record
-
-    return record(package, size, threads)
-
-
-def write_calibration(package: Path, size: tuple[int, int], threads: int, out: Path) -> None:
-    from benchmarks.peers.lossy import write_calibration as write
-
-    write(package, size, threads, out)
 
 
 def run_rounds(runner: Runner, peers: list[str], rounds: int, tasks: Sequence[str] = ALL_TASKS) -> None:

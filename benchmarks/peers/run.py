@@ -9,18 +9,9 @@ from pathlib import Path
 import click
 
 from benchmarks.peers.environments import ALL_TASKS, COMPONENTS, PEERS
-from benchmarks.peers.rounds import (
-    Models,
-    Runner,
-    Say,
-    Settings,
-    environments_in,
-    measured_inputs,
-    open_results,
-    run_rounds,
-    write_checkpoint,
-    write_inputs,
-)
+from benchmarks.peers.inputs import write_checkpoint, write_inputs
+from benchmarks.peers.results import Settings, open_results
+from benchmarks.peers.rounds import Models, Runner, Say, environments_in, run_rounds
 from benchmarks.peers.tables import bars, render
 from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, machine
 from ldm_export.cli.options import read_size
@@ -172,6 +163,8 @@ def compare(
     )
     (out / "models").mkdir(exist_ok=True)
     if force or not (out / "inputs.npz").exists():
+        from benchmarks.peers.lossy import measured_inputs  # which needs more than --help does
+
         say("recording what the components are measured on")
         real = run_isolated(measured_inputs, package.absolute(), settings.size, settings.threads).value
         write_inputs(out / "inputs.npz", contract, settings.size, real)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from benchmarks.peers.environments import ALL_TASKS, COMPONENTS, PEERS, REFERENCE, RIVAL
 from benchmarks.peers.figures import IMAGE, component_peak, component_seconds, divided, figures, ratios
 from benchmarks.peers.programs.protocol import SECONDS_OF_A_SHORT_IMAGE
-from benchmarks.peers.rounds import Results
+from benchmarks.peers.results import Results
 from benchmarks.peers.targets import INTERVALS, STEPS, Verdict, image_of_steps, verdicts
-from ldm_export.tables import markdown_table
+from ldm_export.tables import NONE, markdown_table, spread, three_digits
 
-NONE = "–"
 HELD = {True: "**met**", False: "**missed**", None: "not measured"}
 
 
@@ -42,7 +41,10 @@ def render(results: Results) -> str:
     for peer in peers:
         compared = ratios(results, peer, RIVAL) if PEERS[peer].is_ours and RIVAL in peers else {}
         if compared:
-            rows = [[what, f"{statistics.median(each):.2f}", *_ends(each)] for what, each in compared.items()]
+            rows = [
+                [what, f"{statistics.median(each):.2f}", three_digits(min(each)), three_digits(max(each))]
+                for what, each in compared.items()
+            ]
             title = (
                 f"## {PEERS[peer].title} / {PEERS[RIVAL].title}\n\nRatios within a round; below 1 is better for ours."
             )
@@ -148,20 +150,3 @@ def _versions(results: Results, peers: Sequence[str]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return markdown_table(head, rows, "<" + ">" * (len(head) - 1))
-
-
-def spread(values: Sequence[float], scale: float = 1.0) -> str:
-    """Write the median of values times `scale`, with the smallest and the largest in brackets."""
-    if not values:
-        return NONE
-    low, high = _ends([scale * value for value in values])
-    return f"{_short(scale * statistics.median(values))} ({low} to {high})"
-
-
-def _ends(values: Sequence[float]) -> tuple[str, str]:
-    return _short(min(values)), _short(max(values))
-
-
-def _short(value: float) -> str:
-    """Format three digits, but all of those before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks.peers.environments import PEERS, RIVAL
 from benchmarks.peers.figures import IMAGE, component_seconds, divided, figures
-from benchmarks.peers.rounds import Results
+from benchmarks.peers.results import Results
+from ldm_export.tables import spread
 
 FEWEST_ROUNDS = 5
 STEPS = 20  # of the image that caching is judged by
@@ -113,7 +114,7 @@ def _best(results: Results, asked: str, shares: Mapping[str, Mapping[int, float]
         return Verdict(asked, None, _missing(results, [*shares, RIVAL]))
     best = min(medians, key=lambda peer: medians[peer])
     values = list(shares[best].values())
-    found = f"{medians[best]:.2f} ({min(values):.2f} to {max(values):.2f}) by {PEERS[best].title}{_few(len(values))}"
+    found = f"{spread(values, form='.2f')} by {PEERS[best].title}{_few(len(values))}"
     return Verdict(asked, medians[best] <= most, found)
 
 
@@ -127,10 +128,10 @@ def _rivalry(results: Results, rivalry: Rivalry, what: str) -> Verdict:
     if not rounds:
         return Verdict(asked, None, _missing(results, [rivalry.ours, rivalry.peer]))
     own, other = ([found[index] for index in rounds] for found in (ours, theirs))
-    spread = max(max(own) - min(own), max(other) - min(other)) if rivalry.same_kernels else 0.0
+    apart = max(max(own) - min(own), max(other) - min(other))
     lead = statistics.median(other) - statistics.median(own)
-    holds = lead >= -spread if rivalry.same_kernels else lead > 0
-    found = f"{_seconds(other)} beside {_seconds(own)} s{_few(len(rounds))}"
+    holds = lead >= -apart if rivalry.same_kernels else lead > 0
+    found = f"{spread(other, form='.2f')} beside {spread(own, form='.2f')} s{_few(len(rounds))}"
     return Verdict(asked, holds, found)
 
 
@@ -142,7 +143,3 @@ def _missing(results: Results, peers: Sequence[str]) -> str:
 
 def _few(rounds: int) -> str:
     return f"; {rounds} rounds, fewer than {FEWEST_ROUNDS}" if rounds < FEWEST_ROUNDS else ""
-
-
-def _seconds(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

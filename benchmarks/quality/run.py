@@ -65,6 +65,10 @@ def main(
         click.echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
 
     try:
+        if exact is not None and chosen and "accuracy" not in chosen:
+            raise InputError(
+                f"--exact judges the section accuracy, but --section names {', '.join(chosen)}; add --section accuracy"
+            )
         before = None if exact is None else read_accuracy(exact)
         results = measure(package, recipe, out, efficientnet_lite0, chosen=chosen, budget=budget, quick=quick, say=say)
         lines = [] if before is None else judge_accuracy(read_accuracy(out), before)

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.roofline.shapes import Shape
-from ldm_export.tables import markdown_table
+from ldm_export.tables import markdown_table, spread
 
 Seconds = Mapping[str, Mapping[str, Sequence[float]]]
 """Name of a way -> name of a shape -> of each round. A way that was refused has no shapes."""
-NONE = "–"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def render(machine: str, threads: int, shapes: Sequence[Shape], seconds: Seconds
     measured = [way for way in seconds if seconds[way]]
     rounds = max((len(each) for way in measured for each in seconds[way].values()), default=0)
     rows = [
-        [shape.name, *(_spread(rates(shape, seconds[way].get(shape.name, ()))) for way in measured)] for shape in shapes
+        [shape.name, *(spread(rates(shape, seconds[way].get(shape.name, ())), form=".0f") for way in measured)]
+        for shape in shapes
     ]
     found = {way: bounds(shapes, seconds[way]) for way in measured}
     limits = [[way, *(f"{each:.2f}" for model in MODELS for each in _both(found[way][model.name]))] for way in measured]
@@ -87,9 +87,3 @@ def render(machine: str, threads: int, shapes: Sequence[Shape], seconds: Seconds
 
 def _both(bound: Bound) -> tuple[float, float]:
     return bound.least, bound.expected
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return NONE
-    return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from benchmarks.roofline.shapes import Shape, bfloat16_graph, float_graph, quantised_graph
-from ldm_runtime.engines.openvino import shared_core
+from ldm_runtime.engines.openvino.library import shared_core
 
 LAYERS = ("Convolution", "FullyConnected", "MatMul")  # OpenVINO's names of what multiplies
 

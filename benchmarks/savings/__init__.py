@@ -1,0 +1,1 @@
+"""Measures what each exact saving of the OpenVINO engine gives."""

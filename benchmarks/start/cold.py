@@ -14,11 +14,10 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from benchmarks.peers.tables import spread
 from benchmarks.start.contenders import EXPORT, RUNTIME, Contender
 from benchmarks.start.measure import Measured, measure
 from ldm_export.bench import MAX_ROUNDS, PROMPT, machine
-from ldm_export.tables import markdown_table
+from ldm_export.tables import markdown_table, spread
 from ldm_runtime.budget import read_budget
 from ldm_runtime.engines.choice import most_threads
 from ldm_runtime.errors import LdmError

@@ -4,10 +4,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peers.tables import NONE, spread
 from benchmarks.start.contenders import SAMPLER, Drawing
 from benchmarks.start.measure import Row
-from ldm_export.tables import markdown_table
+from ldm_export.tables import NONE, markdown_table, spread
 
 PAGE = Path(__file__).parents[2] / "docs" / "embedding.md"
 BEGIN, END = (

@@ -1,1 +1,1 @@
-"""Lossy forms of a package's components: fewer bits, at an error that is measured."""
+"""Lossy ways to draw with a package: fewer bits and less work, at an error that is measured."""

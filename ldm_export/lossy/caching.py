@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy.method import Draft, Made, Order, Progress
 from ldm_export.lossy.schedules import INTERVALS, CachedRows, farthest, intervals_of, least_cached
-from ldm_export.lossy.trials import Trials, named
+from ldm_export.lossy.trials import Trials, with_method
 from ldm_export.lossy.work import multiply_accumulates
 from ldm_export.optimise.cut_at import cut_depths, deep_and_shallow
 from ldm_export.package.write import with_artefacts
@@ -69,7 +69,8 @@ def make_caching(order: Order, *, progress: Progress) -> Made:
     drafts = [cached(exact, tried[rows.depth], rows.interval, rows.depth, denoiser)]
     for draft in others if found is not None else ():
         drafts += _beside(trials, package, draft, rows, cuts)
-    return Made(drafts, {denoiser: [each for cut in cuts.values() for each in (cut.deep, cut.shallow)]})
+    artefacts = {denoiser: [each for cut in cuts.values() for each in (cut.deep, cut.shallow)]}
+    return Made(drafts, artefacts, has_milder=found is not None)
 
 
 def _beside(trials: Trials, package: Package, draft: Draft, rows: CachedRows, cuts: dict[str, Cut]) -> list[Draft]:
@@ -96,15 +97,9 @@ def _holds(trials: Trials, draft: Draft, cut: Cut, interval: int, depth: int) ->
 def cached(draft: Draft, cut: Cut, interval: int, depth: int, denoiser: str) -> Draft:
     """Return a draft with caching besides."""
     ways = {**draft.ways, denoiser: replace(draft.ways[denoiser], artefact=cut.deep.name)}
+    run = replace(draft.run, caching=cut.caching(interval))
     note = f"with deep features kept for {interval} rows at depth {depth}"
-    return replace(
-        draft,
-        name=named(draft, NAME),
-        methods=(*draft.methods, METHOD),
-        ways=ways,
-        run=replace(draft.run, caching=cut.caching(interval)),
-        note=f"{draft.note}, {note}" if draft.note else note,
-    )
+    return with_method(draft, METHOD, run, note, suffix=NAME, ways=ways)
 
 
 def artefact_of(package: Package, draft: Draft) -> Artefact:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,6 @@ from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy.layers import quantisable
 from ldm_export.lossy.ranges import ValueRange, join_ranges
-from ldm_export.verify.inpainting_probe import probe_task
 from ldm_runtime.engines.choice import EngineChoice, open_engine
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.ort.session import OrtEngine
@@ -50,43 +49,27 @@ class RecordingEngine:
 
 
 def record_runs(
-    package: Package,
-    choice: EngineChoice,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    rows: int = ROWS,
-    steps: int | None = None,
-    size: tuple[int, int] | None = None,
-) -> dict[str, list[Feeds]]:
-    """Draw each prompt with its seed; return what denoiser and decoder were fed with.
+    package: Package, choice: EngineChoice, draws: Iterable[Callable[[Pipeline], T]], *, rows: int = ROWS
+) -> tuple[list[T], dict[str, list[Feeds]]]:
+    """Draw exactly, a run with each of `draws`; return what they made, and what denoiser and decoder were fed with.
 
-    steps, size: in pixels (width, height); None: the package's.
+    The feeds are by component; of the denoiser's evaluations `rows` of each run, spread from the first to the last:
+    activations grow and shrink with the noise. Both halves of guidance are in one feed.
 
-    By component; of the denoiser's evaluations `rows` of each run, spread from the first to the last: activations grow
-    and shrink with the noise. Both halves of guidance are in one feed.
-
-    Raises:
-        ExportError: there is no prompt, or not a seed for each.
-        LdmError: the package cannot be drawn with.
+    Raises LdmError where the package cannot be drawn with.
     """
-    if not prompts or len(prompts) != len(seeds):
-        raise ExportError(
-            f"there are {len(prompts)} prompts and {len(seeds)} seeds to calibrate with; expected at least one prompt "
-            "and as many seeds"
-        )
     contract = package.manifest.contract
     names = (contract.denoiser.component, contract.codec.decoder.component)
     engines = {name: RecordingEngine(open_engine(choice, package, name).engine) for name in names}
     denoiser = engines[contract.denoiser.component]
+    made: list[T] = []
     kept: list[Feeds] = []
-    size = (contract.image.width, contract.image.height) if size is None else size
     with Pipeline(package, choice, engines=engines) as pipe:
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            pipe(prompt, seed=seed, steps=steps, size=size, **probe_task(contract, size))
+        for draw in draws:
+            made.append(draw(pipe))
             kept += spread(denoiser.feeds, rows)
             denoiser.feeds.clear()
-    return {names[0]: kept, names[1]: engines[names[1]].feeds}
+    return made, {names[0]: kept, names[1]: engines[names[1]].feeds}
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

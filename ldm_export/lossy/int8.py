@@ -4,15 +4,15 @@ Layers whose rounding costs too much stay in float32: first of the decoder, alon
 denoiser in whole runs. All of it is decided on the prompts that calibrate; the held-out ones only judge.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ldm_export.export.graph_file import read_graph
-from ldm_export.lossy.calibrate import Feeds, collect_ranges, record_runs
+from ldm_export.lossy.calibrate import Feeds, collect_ranges
 from ldm_export.lossy.layers import exposed, quantisable
 from ldm_export.lossy.measure import RunError, compare_runs
 from ldm_export.lossy.method import Draft, Made, Order, Progress
@@ -20,7 +20,7 @@ from ldm_export.lossy.quantise import Scheme, quantise
 from ldm_export.lossy.ranges import ValueRange
 from ldm_export.lossy.sensitivity import Group, fewest_kept, rank_groups
 from ldm_export.lossy.store import Quantised, store
-from ldm_export.lossy.trials import MARGIN, Trials, in_words
+from ldm_export.lossy.trials import Trials, in_words
 from ldm_export.lossy.units import BF16, EIGHT_BITS, unit_of
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
@@ -37,7 +37,7 @@ from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import WHOLE_RUN, Way
 
 DATA = "model.int8.safetensors"  # of all forms of a component
-DECODER_MARGIN = 6.0  # dB: the decoder may have a quarter of the error
+DECODER_SPARE = 6.0  # dB: the decoder may have a quarter of the error
 
 
 @dataclass(frozen=True)
@@ -90,30 +90,29 @@ def make_int8(order: Order, *, progress: Progress) -> Made:
     for name, each in graphs.items():
         store(each, order.folder / name / DATA)
     search.remove_trials()
-    return Made(drafts, artefacts)
+    return Made(drafts, artefacts, has_milder=search.denoiser in search.within)
 
 
 @dataclass(frozen=True)
 class _Search:
-    """The search for what stays in float32. feeds: what the decoder reads in the exact runs."""
+    """The search for what stays in float32.
+
+    written: by graph, what stays there in the one that lies in the folder. within: the components that were within the
+    budget in a trial.
+    """
 
     order: Order
     trials: Trials
-    feeds: tuple[Feeds, ...]
     components: Mapping[str, _Component]
+    written: dict[Path, frozenset[str]] = field(default_factory=dict)
+    within: set[str] = field(default_factory=set)
 
     @classmethod
     def begun(cls, order: Order, say: Progress) -> "_Search":
-        """Draw the prompts that calibrate, and collect the ranges of both components in them."""
-        folder, manifest, setting = order.folder, order.manifest, order.setting
-        say(f"int8: calibrating with {len(setting.prompts)} prompts")
-        package = Package(folder, manifest, "", "size")
-        feeds = record_runs(
-            package, proving_engines(), setting.prompts, setting.seeds, steps=setting.steps, size=setting.size
-        )
-        components = {name: _component(folder, manifest, name, each) for name, each in feeds.items()}
-        decoder = manifest.contract.codec.decoder.component
-        return cls(order, Trials(order, say), tuple(feeds[decoder]), components)
+        """Collect the ranges of both components in the exact runs of the prompts that calibrate."""
+        say(f"int8: calibrating with {len(order.setting.prompts)} prompts")
+        components = {name: _component(order.folder, order.manifest, name, each) for name, each in order.feeds.items()}
+        return cls(order, Trials(order, say), components)
 
     @property
     def decoder(self) -> str:
@@ -131,39 +130,43 @@ class _Search:
 
             def holds(count: int, attempt: Any = attempt, component: _Component = component) -> bool:
                 kept = _kept(component, count)
-                found, margin = attempt(form, {**keeps, component.name: kept})
+                found, spare = attempt(form, {**keeps, component.name: kept})
                 how = f"with {len(kept)} of {component.layers} layers in float32"
                 self.trials.say(f"{form.artefact}: {component.name} {how}: {in_words(found)}")
-                return self.trials.is_within(found, margin)
+                is_within = self.trials.is_within(found, spare)
+                self.within.update([component.name] if is_within else [])
+                return is_within
 
             keeps[name] = _kept(component, fewest_kept(len(component.groups), holds))
         total = sum(component.layers for component in self.components.values())
         return keeps, f"with {sum(map(len, keeps.values()))} of {total} layers in float32"
 
     def _decoded(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, float]:
-        """Decode the latents of the exact runs; return the error, and the margin that it is to leave."""
+        """Decode the latents of the exact runs; return the error, and the dB that it is to spare for others."""
         manifest = self._trial(form, {self.decoder: keeps[self.decoder]})
         package = Package(self.order.folder, manifest, "", "size")
         engine = open_way(proving_engines(), package, self.decoder, _way(form)).engine
         output = manifest.contract.codec.decoder.output
         try:
-            images = np.stack([to_bytes(engine.run(feeds)[output][0]) for feeds in self.feeds])
+            images = np.stack([to_bytes(engine.run(each)[output][0]) for each in self.order.feeds[self.decoder]])
         finally:
             engine.close()
         found = compare_runs(self.order.exact, replace(self.order.exact, images=images))
-        return found, DECODER_MARGIN + MARGIN
+        return found, DECODER_SPARE
 
     def _drawn(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[RunError, float]:
         """Draw whole images; return likewise."""
         draft = Draft(form.artefact, ("int8",), dict.fromkeys(keeps, _way(form)), WHOLE_RUN)
-        return self.trials.drawn(draft, self._trial(form, keeps)), MARGIN
+        return self.trials.drawn(draft, self._trial(form, keeps)), 0.0
 
     def _trial(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> Manifest:
-        """Write graphs, and return the manifest with them."""
+        """Write the graphs that are not there yet, and return the manifest with all."""
         folder, data = self.order.folder, f"model.{form.artefact}.trial.safetensors"
         for name, keep in keeps.items():
             graph = self.graph(form, name)
-            store({graph: self.quantised(form, self.components[name], keep)}, folder / name / data)
+            if self.written.get(graph) != keep:
+                store({graph: self.quantised(form, self.components[name], keep)}, folder / name / data)
+                self.written[graph] = keep
         artefacts = {name: [self.artefact(form, name, keep, data)] for name, keep in keeps.items()}
         return with_artefacts(folder, self.order.manifest, artefacts)
 
@@ -198,7 +201,7 @@ class _Search:
                 file.unlink()
 
 
-def _component(folder: Path, manifest: Manifest, name: str, feeds: list[Feeds]) -> _Component:
+def _component(folder: Path, manifest: Manifest, name: str, feeds: Sequence[Feeds]) -> _Component:
     graph = folder / manifest.components[name].canonical.file
     ranges = collect_ranges(graph, feeds)
     model = read_graph(graph)

@@ -1,5 +1,6 @@
 """The layers of a graph: convolutions and products whose weight is a parameter, and how its axes lie."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,19 @@ def exposed(model: ir.Model) -> frozenset[str]:
         or _is_vector(layer)
         or min(layer.channels) < _FEW_CHANNELS
     )
+
+
+def by_input(layers: Iterable[Layer]) -> list[list[Layer]]:
+    """Group layers by the value that they read; a product has its channels elsewhere than a convolution."""
+    groups: dict[tuple[ir.Value, bool], list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault((layer.input, layer.is_convolution), []).append(layer)
+    return list(groups.values())
+
+
+def power_by_input(layer: Layer, weight: np.ndarray) -> np.ndarray:
+    """Return what a squared error in each input adds to the outputs: float32 (I,)."""
+    return np.asarray(np.square(weight).sum(axis=layer.over_outputs()))
 
 
 def stored(value: ir.Value | None) -> ir.Value | None:

@@ -1,14 +1,16 @@
 """The error of a lossy way to draw: its runs beside exact ones from the same noise, over prompts that are held out."""
 
+import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from ldm_export.lossy.calibrate import Feeds, record_runs
 from ldm_export.lossy.method import Draft
 from ldm_export.lossy.prompts import CALIBRATION_SEED, HELD_OUT_SEED, Prompts, digest, seeds
 from ldm_export.verify import metrics, reference_file, variant_file
@@ -59,6 +61,9 @@ class RunError:
     worst: int
 
 
+_Run = tuple[np.ndarray, np.ndarray, float]  # one of `Runs`: latents, image, seconds
+
+
 def setting_of(folder: Path, manifest: Manifest, prompts: Sequence[str], first_seed: int) -> Setting:
     """Return the package's own steps and size, for a large denoiser at most those of its reference."""
     contract = manifest.contract
@@ -85,8 +90,7 @@ def calibration_setting(folder: Path, manifest: Manifest, prompts: Prompts) -> S
 def denoiser_weights(folder: Path, manifest: Manifest) -> int:
     """Count the weights of the denoiser, by the header of its file."""
     component = manifest.components[manifest.contract.denoiser.component]
-    tensors = safetensors.read_header(folder / component.weights).tensors
-    return sum(math.prod(each.shape) for each in tensors.values())
+    return safetensors.read_header(folder / component.weights).weights
 
 
 def draw(folder: Path, manifest: Manifest, setting: Setting, variant: Variant | None = None) -> Runs:
@@ -102,22 +106,36 @@ def draw(folder: Path, manifest: Manifest, setting: Setting, variant: Variant | 
         return draw_with(pipe, setting)
 
 
+def draw_recorded(folder: Path, manifest: Manifest, setting: Setting) -> tuple[Runs, dict[str, list[Feeds]]]:
+    """Draw exactly as `draw` does; return besides what denoiser and decoder were fed with, as of `record_runs`."""
+    drawn, feeds = record_runs(Package(folder, manifest, "", "size"), proving_engines(), _draws(setting))
+    return _together(drawn), feeds
+
+
 def draw_with(pipe: Pipeline, setting: Setting) -> Runs:
     """Draw as `draw` does, with an open pipeline, by its variant if it has one."""
-    latents: list[np.ndarray] = []
-    images: list[np.ndarray] = []
-    seconds: list[float] = []
+    return _together([draw_run(pipe) for draw_run in _draws(setting)])
+
+
+def _draws(setting: Setting) -> list[Callable[[Pipeline], _Run]]:
+    """Return what draws each run of a setting with a pipeline."""
+    pairs = zip(setting.prompts, setting.seeds, strict=True)
+    return [functools.partial(_draw_run, setting=setting, prompt=prompt, seed=seed) for prompt, seed in pairs]
+
+
+def _draw_run(pipe: Pipeline, *, setting: Setting, prompt: str, seed: int) -> _Run:
+    started = time.monotonic()
     steps = setting.steps if pipe.variant is None or pipe.variant.run.steps is None else None
     task = probe_task(pipe.contract, setting.size)
-    for prompt, seed in zip(setting.prompts, setting.seeds, strict=True):
-        started = time.monotonic()
-        run = pipe.sample(prompt, seed=seed, size=setting.size, steps=steps, **task)
-        states = list(run.evaluations())
-        image = states[-1].decode()
-        seconds.append(time.monotonic() - started)
-        latents.append(np.concatenate([state.latents for state in states]))
-        images.append(to_bytes(image[0]))
-    return Runs(tuple(latents), np.stack(images), tuple(seconds))
+    states = list(pipe.sample(prompt, seed=seed, size=setting.size, steps=steps, **task).evaluations())
+    image = states[-1].decode()
+    seconds = time.monotonic() - started
+    return np.concatenate([state.latents for state in states]), to_bytes(image[0]), seconds
+
+
+def _together(drawn: Sequence[_Run]) -> Runs:
+    latents, images, seconds = zip(*drawn, strict=True)
+    return Runs(latents, np.stack(images), seconds)
 
 
 def compare_runs(exact: Runs, lossy: Runs) -> RunError:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line reads the rows' names, and starts without numpy
+    from ldm_export.lossy.calibrate import Feeds
     from ldm_export.lossy.measure import Runs, Setting
     from ldm_runtime.budget import Budget
     from ldm_runtime.package.artefacts import Artefact
@@ -13,6 +14,8 @@ if TYPE_CHECKING:  # the command line reads the rows' names, and starts without 
     from ldm_runtime.package.variants import VariantRun, Way
 
 Progress = Callable[[str], None]
+
+MARGIN = 2.0  # dB: what is decided on few prompts is to hold for the worst of others
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class Draft:
 class Order:
     """The request to a method: a proven package in the making, and its budget.
 
-    setting, exact: what trials draw, with prompts that calibrate, and the exact runs of it. methods: all that are
-    tried, in the table's order, this one among them. made: the drafts of those before it, whose artefacts the manifest
-    has.
+    setting, exact: what trials draw, with prompts that calibrate, and the exact runs of it. feeds: what denoiser and
+    decoder were fed with in these, by component (see `calibrate.record_runs`). methods: all that are
+    tried, in the table's order, this one among them. made: the drafts of those before it which held the budget, whose
+    artefacts the manifest has. margin: dB by which trials are to be better than the budget.
     """
 
     folder: Path
@@ -42,14 +46,21 @@ class Order:
     exact: "Runs"
     methods: tuple[str, ...]
     made: tuple[Draft, ...] = ()
+    feeds: "Mapping[str, Sequence[Feeds]]" = field(default_factory=dict)
+    margin: float = MARGIN
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a method made. artefacts: by component, with files in the package's folder. drafts: to be measured."""
+    """What a method made.
+
+    artefacts: by component, with files in the package's folder. drafts: to be measured. has_milder: whether trials
+    found these within the budget and its margin, so that a larger one would make milder ones.
+    """
 
     drafts: Sequence[Draft]
     artefacts: "Mapping[str, Sequence[Artefact]]" = field(default_factory=dict)
+    has_milder: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from ldm_export.errors import ExportError
 from ldm_export.lossy.blocks import BLOCK, pack_blocks
-from ldm_export.lossy.layers import Layer, parameter_array, quantisable, stored
+from ldm_export.lossy.layers import Layer, by_input, parameter_array, power_by_input, quantisable, stored
 from ldm_export.lossy.ranges import SMALLEST_SCALE, Scale, ValueRange, check_range, fit_scale, smoothing
 from ldm_export.optimise.matching import MICROSOFT, operands, producer, replace, used_once
 from ldm_export.optimise.remove_unused import remove_unused
@@ -68,7 +68,7 @@ def quantise(
     chosen = [layer for layer in layers if layer.name not in keep]
     writer = _Writer(model, scheme, ranges)
     if scheme.activations:
-        for readers in _by_input(chosen).values():
+        for readers in by_input(chosen):
             writer.quantise_products(readers)
         for layer in chosen if scheme.outputs else ():
             if layer.is_convolution:
@@ -113,7 +113,7 @@ class _Writer:
             found = found.divided(divisors)
             weights = [each * layer.along_inputs(divisors) for layer, each in zip(readers, weights, strict=True)]
             value = self._smoothed(value, divisors, readers)
-        scale = fit_scale(found, np.sum(list(map(_power_by_input, readers, weights)), axis=0))
+        scale = fit_scale(found, np.sum(list(map(power_by_input, readers, weights)), axis=0))
         rounded = self._rounded(first.node, value, scale, f"{self._key(first)}/input")
         for layer, weight in zip(readers, weights, strict=True):
             layer.node.replace_input_with(0, rounded)
@@ -247,19 +247,6 @@ def _weight_scales(weight: np.ndarray, layer: Layer, bias: np.ndarray | None, sc
 
 def _largest_by_input(layer: Layer, weight: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(weight).max(axis=layer.over_outputs()))
-
-
-def _power_by_input(layer: Layer, weight: np.ndarray) -> np.ndarray:
-    """Return what a squared error in each input adds to the outputs: float32 (I,)."""
-    return np.asarray(np.square(weight).sum(axis=layer.over_outputs()))
-
-
-def _by_input(layers: list[Layer]) -> dict[tuple[ir.Value, bool], list[Layer]]:
-    """Group layers by the value that they read; a product has its channels elsewhere than a convolution."""
-    groups: dict[tuple[ir.Value, bool], list[Layer]] = {}
-    for layer in layers:
-        groups.setdefault((layer.input, layer.is_convolution), []).append(layer)
-    return groups
 
 
 def _affine(value: ir.Value) -> list[tuple[ir.Node, int]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ldm_export.lossy.layers import Layer, exposed, parameter_array, quantisable
+from ldm_export.lossy.layers import Layer, by_input, exposed, parameter_array, power_by_input, quantisable
 from ldm_export.lossy.ranges import ValueRange, fit_scale
 
 MOST_TRIALS = 6
@@ -23,13 +23,10 @@ def rank_groups(model: ir.Model, ranges: Mapping[str, ValueRange]) -> list[Group
     ranges: of what layers read and convolutions make, as `calibrate.collect_ranges` returns them.
     """
     outside = exposed(model)
-    groups: dict[tuple[ir.Value, bool], list[Layer]] = {}
-    for layer in quantisable(model):
-        groups.setdefault((layer.input, layer.is_convolution), []).append(layer)
     noise = {
-        tuple(layer.name for layer in layers): max(_noise(layer, layers, ranges) for layer in layers)
-        for layers in groups.values()
-        if not any(layer.name in outside for layer in layers)
+        tuple(layer.name for layer in readers): _noise(readers, ranges)
+        for readers in by_input(quantisable(model))
+        if not any(layer.name in outside for layer in readers)
     }
     return sorted(noise, key=lambda names: -noise[names])
 
@@ -59,24 +56,27 @@ def fewest_kept(groups: int, holds: Callable[[int], bool]) -> int:
     return best
 
 
-def _noise(layer: Layer, readers: Sequence[Layer], ranges: Mapping[str, ValueRange]) -> float:
-    """Estimate the power of what rounding adds to a layer's output, in that of the output.
+def _noise(readers: Sequence[Layer], ranges: Mapping[str, ValueRange]) -> float:
+    """Estimate the power of what rounding adds to an output, in that of the output: the worst of layers of one input.
 
     Errors of different channels are taken as independent. A product's output is computed from the sample; of a
     convolution there are the values at its places, but not their neighbours, so that its own range has its power.
     """
-    values = ranges[str(layer.input.name)]
-    weight = parameter_array(layer.stored, layer.name)
-    flat = np.moveaxis(weight, layer.output_axis, 0).reshape(len(np.moveaxis(weight, layer.output_axis, 0)), -1)
-    weight_error = np.square(np.abs(flat).max(axis=1, keepdims=True) / 127) / 12  # (O, 1), of each weight
-    power = [np.square(parameter_array(each.stored, each.name)).sum(axis=each.over_outputs()) for each in readers]
-    scale = fit_scale(values, np.sum(power, axis=0))
+    values = ranges[str(readers[0].input.name)]
+    weights = [parameter_array(layer.stored, layer.name) for layer in readers]
+    powers = list(map(power_by_input, readers, weights))
+    scale = fit_scale(values, np.sum(powers, axis=0))
     input_error = np.mean(np.square(values.sample - scale.rounded(values.sample)), axis=0)  # (I,)
-    input_power = np.mean(np.square(values.sample), axis=0)
-    taps = flat.shape[1] // len(input_power)
-    added = np.square(weight).sum(axis=layer.over_outputs()) @ input_error
-    added += float(weight_error.sum()) * taps * float(input_power.sum())
-    return float(added / max(_output_power(layer, flat, values, ranges), np.finfo(np.float32).tiny))
+    input_power = float(np.square(values.sample).mean(axis=0).sum())
+    worst = 0.0
+    for layer, weight, power in zip(readers, weights, powers, strict=True):
+        outputs, inputs = layer.channels
+        flat = np.moveaxis(weight, layer.output_axis, 0).reshape(outputs, -1)
+        weight_error = np.square(np.abs(flat).max(axis=1) / 127) / 12  # (O,), of each weight
+        taps = flat.shape[1] // inputs
+        added = float(power @ input_error) + float(weight_error.sum()) * taps * input_power
+        worst = max(worst, added / max(_output_power(layer, flat, values, ranges), float(np.finfo(np.float32).tiny)))
+    return float(worst)
 
 
 def _output_power(layer: Layer, flat: np.ndarray, values: ValueRange, ranges: Mapping[str, ValueRange]) -> float:

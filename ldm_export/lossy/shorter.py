@@ -11,8 +11,7 @@ from typing import TypeVar
 from ldm_export.errors import ExportError
 from ldm_export.lossy.method import Draft, Made, Order, Progress
 from ldm_export.lossy.schedules import GUIDANCE_UNTIL, farthest, fewer_steps
-from ldm_export.lossy.trials import Trials, named
-from ldm_runtime.package.variants import VariantRun
+from ldm_export.lossy.trials import Trials, with_method
 
 T = TypeVar("T")
 
@@ -32,12 +31,12 @@ def make_guidance(order: Order, *, progress: Progress) -> Made:
         )
 
     def until(draft: Draft, share: float) -> Draft:
-        run = replace(draft.run, guidance_until=share)
-        return _changed(draft, "guidance", run, f"with guidance until {share:g} of the run")
+        run, note = replace(draft.run, guidance_until=share), f"with guidance until {share:g} of the run"
+        return with_method(draft, "guidance", run, note, suffix="guidance")
 
     trials = Trials(order, progress)
     bases = [base for base in trials.bases() if not base.name or base.run.caching is not None]
-    return Made(_farthest_of(trials, bases, GUIDANCE_UNTIL, until))
+    return _farthest_of(trials, bases, GUIDANCE_UNTIL, until)
 
 
 def make_steps(order: Order, *, progress: Progress) -> Made:
@@ -57,31 +56,22 @@ def make_steps(order: Order, *, progress: Progress) -> Made:
         )
 
     def in_steps(draft: Draft, steps: int) -> Draft:
-        return _changed(draft, "steps", replace(draft.run, steps=steps), f"in {steps} steps")
+        return with_method(draft, "steps", replace(draft.run, steps=steps), f"in {steps} steps", suffix="steps")
 
     trials = Trials(order, progress)
     bases = [base for base in trials.bases() if base.run.caching is None and base.run.guidance_until == 1]
-    return Made(_farthest_of(trials, bases, fewer_steps(own), in_steps))
+    return _farthest_of(trials, bases, fewer_steps(own), in_steps)
 
 
 def _farthest_of(
     trials: Trials, bases: Sequence[Draft], levels: Sequence[T], change: Callable[[Draft, T], Draft]
-) -> list[Draft]:
-    """Return each base as far as it holds the budget; the exact one at its mildest where it holds at none."""
-    drafts = []
+) -> Made:
+    """Make each base as far as it holds the budget; the exact one at its mildest where it holds at none."""
+    drafts, is_found = [], False
     for base in bases:
         changed = [change(base, level) for level in levels]
         found = farthest(changed, trials.holds)
+        is_found |= found is not None
         if found is not None or not base.name:
             drafts.append(changed[0] if found is None else found)
-    return drafts
-
-
-def _changed(draft: Draft, method: str, run: VariantRun, note: str) -> Draft:
-    return replace(
-        draft,
-        name=named(draft, method),
-        methods=(*draft.methods, method),
-        run=run,
-        note=f"{draft.note}, {note}" if draft.note else note,
-    )
+    return Made(drafts, has_milder=is_found)

@@ -1,15 +1,16 @@
 """Trials of lossy ways to draw: whole runs of the prompts that calibrate, beside exact ones from the same noise."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ldm_export.lossy.measure import RunError, compare_runs, draw, provisional
 from ldm_export.lossy.method import Draft, Order, Progress
 from ldm_runtime.budget import Budget
+from ldm_runtime.checks import rounded_down
 from ldm_runtime.package.manifest import Manifest
-from ldm_runtime.package.variants import WHOLE_RUN
-
-MARGIN = 2.0  # dB: what is decided on few prompts is to hold for the worst of others
+from ldm_runtime.package.variants import WHOLE_RUN, MeasuredError, VariantRun
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Trials:
         known = replace(manifest, variants=(variant,))
         return compare_runs(self.order.exact, draw(self.order.folder, known, self.order.setting, variant))
 
-    def is_within(self, found: RunError, margin: float = MARGIN) -> bool:
-        """Return whether an error would be within the budget with `margin` dB more of it."""
-        return stricter(self.order.budget, margin).holds(found.psnr, found.ssim)
+    def is_within(self, found: RunError, spare: float = 0.0) -> bool:
+        """Return whether an error is within the budget with the order's margin, and `spare` dB more."""
+        return stricter(self.order.budget, self.order.margin + spare).holds(found.psnr, found.ssim)
 
     def bases(self) -> Sequence[Draft]:
         """Return what may do less besides: nothing lossy, and the drafts that were made before."""
@@ -54,12 +55,28 @@ def stricter(budget: Budget, margin: float) -> Budget:
     return replace(budget, value=budget.value + margin)
 
 
+def shortfall(budget: Budget, error: MeasuredError) -> float:
+    """Return by how many dB an error is beyond a budget, at most 0 where it holds."""
+    if budget.value is None:
+        return 0.0
+    if budget.kind == "ssim":
+        return 10 * math.log10(max(1 - error.ssim, 1e-9) / max(1 - budget.value, 1e-9))
+    return budget.value - (math.inf if error.psnr is None else error.psnr)
+
+
 def in_words(found: RunError) -> str:
-    """Say how near the worst image is to the exact one."""
-    reached = "equal images" if found.psnr is None else f"{found.psnr:.1f} dB"
-    return f"{reached}, SSIM {found.ssim:.4f}"
+    """Say how near the worst image is to the exact one, rounded down."""
+    reached = "equal images" if found.psnr is None else f"{rounded_down(found.psnr, 2)} dB"
+    return f"{reached}, SSIM {rounded_down(found.ssim, 4)}"
 
 
-def named(base: Draft, method: str) -> str:
-    """Return the name of a draft that does less besides what `base` does."""
-    return f"{base.name}-{method}" if base.name else method
+def with_method(base: Draft, method: str, run: VariantRun, note: str, *, suffix: str, **changes: Any) -> Draft:
+    """Return a draft that does less besides what `base` does. suffix: of its name. changes: of other fields."""
+    return replace(
+        base,
+        name=f"{base.name}-{suffix}" if base.name else suffix,
+        methods=(*base.methods, method),
+        run=run,
+        note=f"{base.note}, {note}" if base.note else note,
+        **changes,
+    )

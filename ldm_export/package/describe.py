@@ -131,8 +131,6 @@ def _artefact(artefact: Artefact) -> Facts:
     if artefact.interface is not None:
         facts["inputs"] = [_tensor(spec) for spec in artefact.interface.inputs]
         facts["outputs"] = [_tensor(spec) for spec in artefact.interface.outputs]
-    if artefact.hoists:
-        facts["hoists"] = strict_json.plain(artefact.hoists)
     if artefact.kept:
         facts["kept"] = list(artefact.kept)
     if artefact.rescaled is not None:

@@ -39,7 +39,7 @@ DEFAULT = Candidate(EXACT, {}, None)
 
 
 @dataclass(frozen=True)
-class Lossy:
+class VariantHere:
     """A variant that runs on this machine. loss: as a candidate's. ways: component -> the engine that it brings."""
 
     name: str
@@ -55,7 +55,7 @@ def loss_of(psnr: float | None) -> float:
 def candidates(
     automatic: Mapping[str, str],
     engines: Sequence[str],
-    variants: Sequence[Lossy],
+    variants: Sequence[VariantHere],
     *,
     cores: int,
     on_cpu: Collection[str],

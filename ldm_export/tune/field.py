@@ -1,6 +1,8 @@
 """Who takes part in a race: the engines and variants of a package that run on this machine, and why others do not."""
 
-from ldm_export.tune.candidates import Candidate, Lossy, candidates, loss_of
+import dataclasses
+
+from ldm_export.tune.candidates import Candidate, VariantHere, candidates, loss_of
 from ldm_runtime.budget import Budget
 from ldm_runtime.engines.choice import artefact_for, artefact_named, automatic_engines, choose
 from ldm_runtime.engines.profile import Machine
@@ -9,7 +11,7 @@ from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Variant
-from ldm_runtime.variants import Abilities, why_not
+from ldm_runtime.variants import abilities_here, why_not
 
 ON_CPU = ("ort", "openvino")  # the engines that threads are for
 
@@ -19,14 +21,14 @@ def field_of(package: Package, budget: Budget | None, machine: Machine) -> tuple
 
     budget: of the variants; None: any.
     """
-    engines, lossy_engines = exact_engines(package)
-    variants, lossy_variants = variants_here(package, budget, machine)
+    engines, other_engines = exact_engines(package)
+    variants, other_variants = variants_here(package, budget, machine)
     automatic: dict[str, str] = {}
     for component in package.manifest.contract.components:
         name = next(automatic_engines(choose(), package, component), None)
         automatic |= {} if name is None else {component: name}
     field = candidates(automatic, engines, variants, cores=machine.cores, on_cpu=ON_CPU)
-    return field, (*lossy_engines, *lossy_variants)
+    return field, (*other_engines, *other_variants)
 
 
 def exact_engines(package: Package) -> tuple[list[str], tuple[str, ...]]:
@@ -43,14 +45,16 @@ def exact_engines(package: Package) -> tuple[list[str], tuple[str, ...]]:
     return names, tuple(left_out)
 
 
-def variants_here(package: Package, budget: Budget | None, machine: Machine) -> tuple[list[Lossy], tuple[str, ...]]:
+def variants_here(
+    package: Package, budget: Budget | None, machine: Machine
+) -> tuple[list[VariantHere], tuple[str, ...]]:
     """Return the variants within a budget that run here, those first that were the fastest where they were made."""
     fits, left_out = [], []
     for variant in sorted(package.manifest.variants, key=lambda each: each.time):
         trouble = _missing(package, variant, budget, machine)
         if trouble is None:
             ways = {component: way.engine for component, way in variant.ways.items()}
-            fits.append(Lossy(variant.name, loss_of(variant.error.psnr), ways))
+            fits.append(VariantHere(variant.name, loss_of(variant.error.psnr), ways))
         else:
             left_out.append(f"{variant.name} is left out: {trouble}")
     return fits, tuple(left_out)
@@ -68,7 +72,7 @@ def files_of(package: Package, variant: Variant | None, engines: dict[str, str])
 
 
 def _inexact(package: Package, name: str) -> str | None:
-    """Say what of a package an engine does not draw exactly, or None."""
+    """Say what of a package an engine does not draw exactly, as a sentence, or None."""
     for component in package.manifest.components:
         try:
             artefact: Artefact = artefact_for(name, package, component)
@@ -82,9 +86,10 @@ def _inexact(package: Package, name: str) -> str | None:
 
 
 def _missing(package: Package, variant: Variant, budget: Budget | None, machine: Machine) -> str | None:
-    """Say why a variant is not measured here, or None."""
+    """Say why a variant is not measured here, as half a sentence, or None."""
     error = variant.error
     if budget is not None and not budget.holds(error.psnr, error.ssim):
-        reached = "equal images" if error.psnr is None else f"{error.psnr:.1f} dB and SSIM {error.ssim:.3f}"
-        return f"it reaches {reached}"
-    return why_not(variant, package, choose(), Abilities(machine.units, lambda name: ENGINES[name].missing()))
+        if budget.value is None:
+            return "the budget exact takes nothing lossy"
+        return f"it is not within {budget.text}: {budget.reached(error.psnr, error.ssim)}"
+    return why_not(variant, package, choose(), dataclasses.replace(abilities_here(), units=machine.units))

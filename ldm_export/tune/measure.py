@@ -1,7 +1,6 @@
 """What an image takes with one configuration: its parts, its load and its memory, in a process of its own."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,18 @@ from ldm_export.bench import PROMPT, inpainted_image
 from ldm_export.process.isolate import run_isolated
 from ldm_export.tune.candidates import EXACT, Candidate
 from ldm_export.tune.race import Timing
-from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
+from ldm_runtime.engines.choice import choice_of
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.variants import Variant
 from ldm_runtime.pipeline import Pipeline
 
-SECONDS = 1.0  # of sampling steps that are measured at least, where the run has so many; a short run is drawn again
+SECONDS = 1.0  # of evaluations that are measured at least, where the run has so many; a short run is drawn again
 TEXT, DENOISER, DECODER = "text", "denoiser", "decoder"
 
 
 @dataclass(frozen=True)
-class _Steps:
-    """Some or all of the sampling steps of a run. seconds: of each, on average."""
+class _Evaluations:
+    """Some or all of the denoiser's evaluations in a run, in order. seconds: of each, on average."""
 
     text_seconds: float
     seconds: float
@@ -47,15 +46,10 @@ def variant_of(package: Package, name: str) -> Variant | None:
     return None if name == EXACT else next(each for each in package.manifest.variants if each.name == name)
 
 
-def choice_of(engines: Mapping[str, str], threads: int | None) -> EngineChoice:
-    """Choose engines by component, "auto" for the others."""
-    return choose(",".join(f"{component}={name}" for component, name in engines.items()) or AUTO, threads=threads)
-
-
 def measure(path: Path, size: tuple[int, int], candidate: Candidate) -> Timing:
     """Draw with a candidate in a fresh process. Raises LdmError where it does not run on this machine.
 
-    Of a long run only some sampling steps are drawn, and the image's time is that of all.
+    Of a long run only some evaluations are drawn, and the image's time is that of all.
     """
     outcome = run_isolated(drawn, path, size, candidate)
     return Timing(**outcome.value, peak_bytes=outcome.peak_bytes)
@@ -69,45 +63,46 @@ def drawn(path: Path, size: tuple[int, int], candidate: Candidate) -> dict[str, 
     with Pipeline(package, choice_of(candidate.engines, candidate.threads), variant=variant) as pipe:
         loaded = time.perf_counter() - started
         options = {"size": size, "seed": 0, **inpainted_image(pipe.contract, size)}
-        first = _steps(pipe, options, 1, most=1)  # the first evaluation may still allocate and compile
+        first = _evaluations(pipe, options, 1, most=1)  # the first evaluation may still allocate and compile
         pipe.decode_array(first.latents)
         images: list[dict[str, float]] = []
         while not images or sum(sum(each.values()) for each in images) < SECONDS:
             images.append(_image(pipe, options, variant))
         names = pipe.info["engines"]
     parts = min(images, key=lambda each: sum(each.values()))
-    per_step = parts[DENOISER] / first.total
+    usual = parts[DENOISER] / first.total
     engines = {component: names[component] for part in parts_of(package).values() for component in part}
-    return {"parts": parts, "load_seconds": loaded + max(0.0, first.seconds - per_step), "engines": engines}
+    return {"parts": parts, "load_seconds": loaded + max(0.0, first.seconds - usual), "engines": engines}
 
 
 def _image(pipe: Pipeline, options: dict[str, Any], variant: Variant | None) -> dict[str, float]:
     """Return the seconds of an image by part."""
     cycle = 1 if variant is None or variant.run.caching is None else variant.run.caching.interval
-    steps = _steps(pipe, options, cycle)
-    per_step, until = steps.seconds, 1.0 if variant is None else variant.run.guidance_until
-    if steps.taken < steps.total and until < 1.0:
-        without = _steps(pipe, {**options, "guidance": 1.0}, cycle)
-        per_step = until * per_step + (1.0 - until) * without.seconds
+    drawn = _evaluations(pipe, options, cycle)
+    seconds, until = drawn.seconds, 1.0 if variant is None else variant.run.guidance_until
+    if drawn.taken < drawn.total and until < 1.0:
+        without = _evaluations(pipe, {**options, "guidance": 1.0}, cycle)
+        seconds = until * seconds + (1.0 - until) * without.seconds
     started = time.perf_counter()
-    pipe.decode_array(steps.latents)
+    pipe.decode_array(drawn.latents)
     decoded = time.perf_counter() - started
-    return {TEXT: steps.text_seconds, DENOISER: per_step * steps.total, DECODER: decoded}
+    return {TEXT: drawn.text_seconds, DENOISER: seconds * drawn.total, DECODER: decoded}
 
 
-def _steps(pipe: Pipeline, options: dict[str, Any], cycle: int, most: int | None = None) -> _Steps:
-    """Draw steps of a run until SECONDS have passed, two cycles at least and whole ones.
+def _evaluations(pipe: Pipeline, options: dict[str, Any], cycle: int, most: int | None = None) -> _Evaluations:
+    """Evaluate a run's denoiser until SECONDS have passed, two cycles at least and whole ones.
 
-    cycle: of steps that differ from one another. most: not more than so many steps.
+    Steps would not do: those of some samplers differ, as those of pseudo linear multistep, whose second is two rows.
+    cycle: of evaluations that differ from one another. most: not more than so many.
     """
     started = time.perf_counter()
     run = pipe.sample(PROMPT, **options)
     embedded = ended = time.perf_counter()
-    total, taken, latents = run.total, 0, np.empty(0)
-    for step in run:
+    total, taken, latents = len(run.request.plan.rows), 0, np.empty(0)
+    for step in run.evaluations():
         ended, taken, latents = time.perf_counter(), taken + 1, step.latents
         is_enough = taken % cycle == 0 and taken >= 2 * cycle and ended - embedded >= SECONDS
         if is_enough or taken == most:
             run.cancel()
             break
-    return _Steps(embedded - started, (ended - embedded) / taken, taken, total, latents)
+    return _Evaluations(embedded - started, (ended - embedded) / taken, taken, total, latents)

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ldm_export.lossy import frontier
-from ldm_export.lossy.frontier import Row
+from ldm_export.tune import frontier
 from ldm_export.tune.candidates import EXACT
+from ldm_export.tune.frontier import Row
 from ldm_runtime.engines.profile import Best
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ldm_export.bench import machine as shown_machine
-from ldm_export.lossy.frontier import Row
 from ldm_export.tune.candidates import EXACT
 from ldm_export.tune.field import field_of, files_of
+from ldm_export.tune.frontier import Row
 from ldm_export.tune.measure import measure, parts_of, variant_of
 from ldm_export.tune.race import ENOUGH, Timed, fastest, is_undecided, mixed, race
 from ldm_export.tune.report import TuneReport
@@ -169,20 +169,12 @@ def _measured(timed: Timed) -> Measured:
 def _row(package: Package, timed: Timed) -> Row:
     """Return a line of the frontier."""
     variant = variant_of(package, timed.candidate.variant)
-    error = None if variant is None else variant.error
-    row = Row(
-        timed.candidate.name,
-        variant is None,
-        None,
-        relative_rms=None
-        if error is None
-        else max((each.relative_rms for each in error.components.values()), default=None),
-        psnr=None if error is None else error.psnr,
-        ssim=None if error is None else error.ssim,
-        trouble=timed.trouble,
-    )
+    row = Row(timed.candidate.name, is_exact=variant is None, seconds=None)
+    if variant is not None:
+        worst = max((each.relative_rms for each in variant.error.components.values()), default=None)
+        row = dataclasses.replace(row, relative_rms=worst, psnr=variant.error.psnr, ssim=variant.error.ssim)
     if not timed.is_measured:
-        return row if row.trouble is not None else dataclasses.replace(row, trouble="the time was over before its turn")
+        return dataclasses.replace(row, trouble=timed.trouble or "the time was over before its turn")
     files = files_of(package, variant, dict(timed.timings[0].engines))
     return dataclasses.replace(
         row,

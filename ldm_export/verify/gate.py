@@ -19,6 +19,7 @@ from ldm_export.verify.proven_contract import ProvenContract, proven_contract
 from ldm_export.verify.reference_file import FILE, Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, Report, TrajectoryResult, VariantResult, case_result
 from ldm_export.verify.sampling_run import compare_run, lossy_tolerance
+from ldm_export.verify.variant_file import FOLDER as VARIANTS
 from ldm_export.verify.variant_file import file_of
 from ldm_export.verify.variants import verify_variants
 from ldm_runtime.engines.choice import (
@@ -37,8 +38,6 @@ from ldm_runtime.files.atomic import lies_in, make_folder, refuse_existing_in
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, open_package
-
-VARIANTS = "variants"  # the folder in `verify` of the report with the variants
 
 Progress = Callable[[str], None]
 Result = FactResult | CaseResult | TrajectoryResult | VariantResult
@@ -122,7 +121,7 @@ def prove_variants(path: Path, manifest: Manifest, *, proven: Report, progress: 
         artefacts=proven.artefacts | {name: manifest.files[name].sha256 for name in sorted(files)},
         variants=tuple(results),
     )
-    folder = path / "verify" / VARIANTS
+    folder = path / VARIANTS
     folder.mkdir(exist_ok=True)
     reports.write(report, report_page.render(report, images, manifest.variants), folder, force=True)
     return report

@@ -1,7 +1,6 @@
 """The gate's report as one self-contained HTML page: verdict, tables, plots, images. The template is beside it."""
 
 import base64
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,20 +54,11 @@ def render(report: Report, images: Sequence[Figure], variants: Sequence[Variant]
 
 def _frontier(variants: Sequence[Variant]) -> Figure:
     """Draw what the variants took and lost where they were measured, beside the exact run."""
-    places = [(1.0, math.inf)]
-    places += [(each.time, math.inf if each.error.psnr is None else each.error.psnr) for each in variants]
-    points = [
-        FrontierPoint(name, place[0], None if math.isinf(place[1]) else place[1], None, not _is_beaten(place, places))
-        for name, place in zip(("exact", *(each.name for each in variants)), places, strict=True)
-    ]
+    points = [FrontierPoint("exact", 1.0, None)]
+    points += [FrontierPoint(each.name, each.time, each.error.psnr) for each in variants]
     return Figure(
         "Time and PSNR of the variants", to_png(draw_frontier(points, "time of a run, in that of the exact one"))
     )
-
-
-def _is_beaten(place: tuple[float, float], places: Sequence[tuple[float, float]]) -> bool:
-    """Return whether another time and PSNR are as good, and one of them better."""
-    return any(other != place and other[0] <= place[0] and other[1] >= place[1] for other in places)
 
 
 def _graph(component: str, artefact: str, cases: list[CaseResult]) -> dict[str, Any]:

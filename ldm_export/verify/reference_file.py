@@ -184,7 +184,8 @@ def read(path: Path) -> Reference:
     reference = Reference(header.facts, header.prompts, tokens, tuple(cases), trajectory)
     if tensors:
         raise PackageError(
-            f"{path} has tensors that no case names: {shown(', '.join(sorted(tensors)))}", code="proof.invalid"
+            f"{path} has tensors that no case names: {shown(', '.join(sorted(tensors)))}; build the package again",
+            code="proof.invalid",
         )
     reference_rules.check(reference, path)
     return reference

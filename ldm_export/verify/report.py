@@ -120,7 +120,7 @@ class VariantResult:
     def line(self) -> str:
         """Render for a terminal."""
         if self.left_out is not None:
-            return f"variant {self.name}  left out: {self.name} {self.left_out}"
+            return f"variant {self.name}  left out: {self.left_out}"
         failed = len(self.failures)
         image = "equal or not measurable" if self.image_psnr is None else f"{self.image_psnr:.1f} dB"
         floor = "" if self.image_floor is None else f" (floor {self.image_floor:.1f})"
@@ -211,7 +211,7 @@ class Report:
 def closest(cases: list[CaseResult]) -> CaseResult | None:
     """Return the measured case that is closest to its tolerance, or farthest beyond; None if none was measurable."""
     measured = [case for case in cases if case.relative_rms is not None]
-    return max(measured, key=lambda case: _ratio(case), default=None)
+    return max(measured, key=_ratio, default=None)
 
 
 def finite_or_none(figure: float) -> float | None:

@@ -11,8 +11,6 @@ from ldm_export.errors import VerificationError
 from ldm_export.verify.compare import Run, compare, worst
 from ldm_export.verify.inpainting_probe import probe_task
 from ldm_export.verify.reference_file import Case, Reference, Trajectory
-from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.errors import OutOfProfile
 from ldm_runtime.package.artefacts import Difference
 from ldm_runtime.package.variants import Variant
@@ -22,18 +20,6 @@ _DISTRIBUTIONS = {
     "ort": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
     "openvino": ("openvino",),
 }
-
-
-def missing_for(variant: Variant) -> str | None:
-    """Say what a variant needs that is not here, as an engine or units of the CPU; None: it can run."""
-    for way in variant.ways.values():
-        if way.engine not in ENGINES:
-            return f"the engine {way.engine}, which this program does not know"
-        reason = ENGINES[way.engine].missing()
-        if reason is not None:
-            return f"the engine {way.engine}: {reason}"
-    lacking = sorted({unit for way in variant.ways.values() for unit in way.units} - cpu_units())
-    return ", ".join(lacking) if lacking else None
 
 
 def evaluate_ways(pipe: Pipeline, variant: Variant, reference: Reference) -> tuple[Case, ...]:

@@ -20,14 +20,15 @@ from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
 from ldm_export.verify.variant_file import OwnRecord
-from ldm_export.verify.variant_run import draw_reference, evaluate_ways, given, missing_for
+from ldm_export.verify.variant_run import draw_reference, evaluate_ways, given
 from ldm_runtime.deep_features import DeepFeatures
-from ldm_runtime.engines.choice import AUTO, EngineChoice
+from ldm_runtime.engines.choice import EngineChoice
 from ldm_runtime.errors import LdmError, OutOfProfile
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Caching, Variant
 from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.variants import abilities_here, why_not
 
 # Of a case's own error, against what the variant made when it was measured. With other threads it makes the same
 # numbers, to the bit; a tiny decoder's layer with its weights x 1.5, among others of a large error, made 0.13 of it.
@@ -39,11 +40,11 @@ PSNR_MARGIN = 2.0  # dB, of the sampling run's image
 def verify_variants(
     package: Package, choice: EngineChoice, reference: Reference, say: Callable[[str], None]
 ) -> Iterator[tuple[VariantResult, list[Figure]]]:
-    """Compare each variant of a package; one that cannot run here, or by the engines of `choice`, is left out."""
+    """Compare each variant of a package; one that a run would not draw with here, by `choice`, is left out."""
     for variant in package.manifest.variants:
-        reason = left_out(variant, choice)
+        reason = why_not(variant, package, choice, abilities_here())
         if reason is not None:
-            say(f"verify: variant left out: {variant.name} {reason}")
+            say(f"verify: variant {variant.name} left out: {reason}")
             yield VariantResult.left_out_for(variant.name, reason), []
             continue
         say(f"verify: variant {variant.name}")
@@ -51,17 +52,6 @@ def verify_variants(
             yield verify_variant(package, choice, variant, reference)
         except LdmError as error:  # the others are compared all the same
             yield VariantResult.failed(variant.name, str(error)), []
-
-
-def left_out(variant: Variant, choice: EngineChoice) -> str | None:
-    """Return why a variant is not compared, as the rest of a sentence that begins with its name, or None."""
-    missing = missing_for(variant)
-    if missing is not None:
-        return f"needs {missing}"
-    others = sorted({way.engine for way in variant.ways.values()} - choice.engines)
-    if AUTO not in choice.engines and others:
-        return f"runs with {', '.join(others)}"
-    return None
 
 
 def verify_variant(
@@ -147,11 +137,12 @@ def _difference(case: Case, exact: Case) -> float:
 def _judged(image: np.ndarray, variant: Variant, own: OwnRecord, reference: Reference) -> tuple[float, float, float]:
     """Return the floor of the image's PSNR, its PSNR and its SSIM: of bytes, beside torch's image.
 
-    The prompt is not one of those that were measured, so that the variant's own image of it may set a lower floor.
+    The prompt is not one of those that were measured, so that the variant's own image of it may set a lower floor. The
+    image need be no nearer than that of an exact run.
     """
     exact = to_bytes(reference.trajectory.image)
     psnr, ssim = image_error(image, exact)
-    recorded = [image_error(own.image, exact)[0]]
+    recorded = [image_error(own.image, exact)[0], reference.trajectory.image_floor]
     recorded += [] if variant.error.psnr is None else [variant.error.psnr]
     return min(recorded) - PSNR_MARGIN, psnr, ssim
 

@@ -58,15 +58,16 @@ def load(
     check: "cached" hashes each file once and remembers it, "full" hashes it again, "size" compares sizes and headers
     and hashes only what is kept in a hub's cache.
     budget: how far images may be from the exact ones: "exact", "psnr=35" (dB of the worst that was measured) or
-    "ssim=0.95"; the fastest of the package's variants within it draws that this machine can run. variant: one by its
-    name. The notices of a run tell which draws, what it costs, and what was left out.
+    "ssim=0.95"; the fastest of the package's variants within it draws that this machine can run, or none: exactly.
+    variant: one by its name, which has to run. The notices of a run tell which draws, what it costs, and what was left
+    out.
 
     Raises:
         PackageError: no package there, or a damaged, incomplete or unsafe one.
         EngineError: no engine here can run it; its subclass EngineUnavailable: not on this machine.
         InputError: an engine, a part, `threads`, `check`, `budget` or `variant` is not known.
     """
-    from ldm_runtime.pipeline import open_pipeline
+    from ldm_runtime.opening import open_pipeline
 
     return open_pipeline(
         path,

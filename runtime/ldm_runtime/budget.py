@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import exact, rounded_down, shown
 from ldm_runtime.errors import InputError
 
 _RANGES = {"psnr": (10.0, 100.0), "ssim": (0.0, 1.0)}
@@ -20,6 +20,17 @@ class Budget:
 
     kind: Literal["exact", "psnr", "ssim"]
     value: float | None
+
+    @property
+    def text(self) -> str:
+        """Return what a user says for it."""
+        return "exact" if self.value is None else f"{self.kind}={exact(self.value)}"
+
+    def reached(self, psnr: float | None, ssim: float) -> str:
+        """Say how near measured figures come, in the figure that it is of; psnr: as of `holds`."""
+        if self.kind == "ssim":
+            return f"SSIM {rounded_down(ssim, 4)}"
+        return "equal images" if psnr is None else f"{rounded_down(psnr, 2)} dB"
 
     def holds(self, psnr: float | None, ssim: float) -> bool:
         """Return whether measured figures are within it; psnr: in dB, None where all images are equal.

@@ -1,5 +1,6 @@
-"""Argument checks that several modules share."""
+"""Argument checks that several modules share, and how values are shown in sentences."""
 
+import math
 import operator
 import os
 import stat
@@ -73,3 +74,13 @@ def given(value: T | None) -> T:
     """Return a value that an earlier check has shown not to be None."""
     assert value is not None
     return value
+
+
+def exact(value: float) -> str:
+    """Format a number so that it reads back as the same number: 7.5, 3."""
+    return repr(value).removesuffix(".0")
+
+
+def rounded_down(value: float, digits: int) -> str:
+    """Format a likeness with so many digits after the point: it promises no more than was measured."""
+    return exact(math.floor(value * 10**digits) / 10**digits)

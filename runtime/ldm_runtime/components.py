@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NoReturn
 
 import numpy as np
@@ -17,14 +16,14 @@ from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import CodecHalf
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.variants import Way
+from ldm_runtime.package.variants import Variant
 
 
 class Components:
     """The open engines of a package, by component. Threads share them.
 
     engines: those that are open, by component, and COMPONENT/ARTEFACT where one runs beside it; `given` ones are taken
-    as they are. names: of the engines, by the same. ways: what a component runs as, where not as `choice` says.
+    as they are. names: of the engines, by the same. variant: what components run as, where not as `choice` says.
     It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
     """
 
@@ -33,7 +32,7 @@ class Components:
         package: Package,
         choice: EngineChoice,
         given: Mapping[str, Engine] | None = None,
-        ways: Mapping[str, Way] = MappingProxyType({}),
+        variant: Variant | None = None,
     ) -> None:
         self.engines: dict[str, Engine] = {} if given is None else dict(given)
         self.names = {component: type(engine).__name__ for component, engine in self.engines.items()}
@@ -41,7 +40,8 @@ class Components:
         self._given = frozenset(self.engines)
         self._package = package
         self._choice = choice
-        self._ways = ways
+        self._ways = {} if variant is None else variant.ways
+        self._caching = None if variant is None else variant.run.caching
         self._process = os.getpid()
         self._opening = threading.Lock()
         self._idle = threading.Condition()  # over the two below
@@ -154,16 +154,22 @@ class Components:
         return opened.engine
 
     def _opened(self, component: str, artefact: str | None) -> OpenedEngine:
+        name = self._own(component) if artefact is None else artefact
+        chosen = None if name is None else artefact_named(self._package, component, name)
         way = self._ways.get(component)
-        if way is not None:
-            return open_way(self._choice, self._package, component, way, artefact)
-        chosen = None if artefact is None else artefact_named(self._package, component, artefact)
-        return open_engine(self._choice, self._package, component, chosen)
+        if way is None:
+            return open_engine(self._choice, self._package, component, chosen)
+        return open_way(self._choice, self._package, component, way, chosen)
 
     def _key(self, component: str, artefact: str | None) -> str:
+        return component if artefact in (None, self._own(component)) else f"{component}/{artefact}"
+
+    def _own(self, component: str) -> str | None:
+        """Return the name of the artefact that the variant has for a component; None: the engine's best."""
+        if self._caching is not None and component == self._package.manifest.contract.denoiser.component:
+            return self._caching.keeps
         way = self._ways.get(component)
-        is_own = artefact is None or (way is not None and artefact == way.artefact)
-        return component if is_own else f"{component}/{artefact}"
+        return None if way is None else way.artefact
 
     def _is_foreign(self) -> bool:
         return os.getpid() != self._process

@@ -1,30 +1,26 @@
 """The pipeline: an open package that draws images."""
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ldm_runtime.budget import read_budget
 from ldm_runtime.checks import shown
 from ldm_runtime.components import ComponentEngine, Components
 from ldm_runtime.denoising import denoise
 from ldm_runtime.effects import without_effect
-from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
+from ldm_runtime.engines.choice import EngineChoice
 from ldm_runtime.engines.engine import Engine
-from ldm_runtime.engines.profile import Profile, read_profile
-from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
+from ldm_runtime.errors import EngineError, InputError, PackageError
 from ldm_runtime.image_memory import DecoderMemory
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TextRole
-from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
+from ldm_runtime.package.open import MANIFEST, Package
 from ldm_runtime.package.variants import Caching, Variant
 from ldm_runtime.request import Request, SampleOptions, check_image_size, check_request, check_together
 from ldm_runtime.request_images import TRANSPARENT_IMAGE
@@ -35,7 +31,7 @@ from ldm_runtime.text.conditioning import Conditioner, TextEncoder
 from ldm_runtime.text.notices import first_names, text_names
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import SYNTAXES
-from ldm_runtime.variants import Chosen, choose_variant, measured_otherwise, named_variant
+from ldm_runtime.variants import VariantUnavailable, measured_otherwise
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,57 +50,6 @@ def builtin_package() -> Path:
     return BUILTIN
 
 
-def open_pipeline(
-    path: str | PathLike[str] | None,
-    *,
-    engine: str,
-    threads: int | None,
-    engine_options: Mapping[str, Mapping[str, Any]] | None,
-    check: Check,
-    budget: str = "exact",
-    variant: str | None = None,
-) -> "Pipeline":
-    """Open a package. See `ldm_runtime.load`."""
-    choice = choose(engine, threads=threads, options=engine_options)
-    limit = read_budget(budget)
-    package = open_package(builtin_package() if path is None else path, check=check)
-    choice.names(package.manifest.contract)
-    try:
-        tuned, said = _tuned(package, choice)
-        if variant is not None:
-            chosen = named_variant(package, variant, limit, choice)
-        else:
-            chosen = choose_variant(package, limit, choice, profile=None if tuned is None else tuned.seconds())
-        pipeline = _opened(package, choice, dataclasses.replace(chosen, notices=(*said, *chosen.notices)), tuned)
-    except LdmError:
-        package.confirm()  # a damaged file is a better explanation than what an engine made of it
-        raise
-    package.confirm()
-    return pipeline
-
-
-def _tuned(package: Package, choice: EngineChoice) -> tuple[Profile | None, tuple[Notice, ...]]:
-    """Return the profile that a choice follows, and notices: only one that leaves everything to this machine does."""
-    if choice.text != AUTO or choice.threads is not None or choice.options:
-        return None, ()
-    command = "ldm-export tune" if package.path == BUILTIN else f"ldm-export tune {package.path}"
-    tuned, said = read_profile(package.identity, command)
-    return tuned, tuple(Notice("profile", sentence) for sentence in said)
-
-
-def _opened(package: Package, choice: EngineChoice, chosen: Chosen, tuned: Profile | None) -> "Pipeline":
-    """Open with the engines and threads of a profile for the variant; if they do not run, with those of `choice`."""
-    best = None if tuned is None else tuned.of("" if chosen.variant is None else chosen.variant.name)
-    notices = chosen.notices
-    if best is not None and (best.engines or best.threads is not None):
-        try:
-            return Pipeline(package, best.choice(), variant=chosen.variant, notices=notices)
-        except EngineUnavailable as error:
-            what = f"what `ldm-export tune` chose does not run now, and the usual engines do instead: {error}"
-            notices = (*notices, Notice("profile", what))
-    return Pipeline(package, choice, variant=chosen.variant, notices=notices)
-
-
 class Pipeline:
     """An open package that draws images. Use it as a context manager, or call `close`, to free the memory early.
 
@@ -114,6 +59,8 @@ class Pipeline:
 
     engines: engines by component, used in place of those of `choice`; they are closed with the pipeline.
     variant: of the package, a lossy way to draw; None draws exactly. notices: that every run has.
+
+    Raises VariantUnavailable if an engine of the variant's does not open, EngineError if another one does not.
     """
 
     def __init__(
@@ -129,15 +76,25 @@ class Pipeline:
         self.contract = package.manifest.contract
         self.variant = variant
         self._notices = tuple(notices)
-        self._components = Components(package, choice, engines, {} if variant is None else variant.ways)
+        self._components = Components(package, choice, engines, variant)
         self._conditioner = Conditioner([self._text_encoder(role) for role in self.contract.text], self.contract)
         self._codec = LatentCodec(self._components, self.contract)
         self._memory = DecoderMemory(package, self._components, self._codec)
         for component in self.contract.components:
             if component != self.contract.codec.encoder.component:  # opened when an image is given
-                self._components.open(component)
+                self._open(component)
         if self._caching is not None:
-            self._components.open(self.contract.denoiser.component, self._caching.reads)
+            self._open(self.contract.denoiser.component, self._caching.reads)
+
+    def _open(self, component: str, artefact: str | None = None) -> None:
+        """Open an engine. Raises VariantUnavailable, by the error that it got, where it is a variant's."""
+        try:
+            self._components.open(component, artefact)
+        except EngineError as error:
+            denoiser = self.contract.denoiser.component
+            if self.variant is None or not self.variant.artefacts_of(component, denoiser):
+                raise
+            raise VariantUnavailable(f"the variant {self.variant.name} does not run here: {error}") from error
 
     @property
     def _caching(self) -> Caching | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ldm_runtime.checks import check_integer, given
+from ldm_runtime.checks import check_integer, exact, given
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise import check_noise
 from ldm_runtime.notice import Notice
@@ -28,7 +28,6 @@ from ldm_runtime.request_values import (
     check_share,
     check_variation,
     compile_run,
-    exact,
     float_copy,
 )
 from ldm_runtime.sampling.plan import Plan
@@ -212,8 +211,8 @@ def check_request(
     picard = check_picard(options.get("picard"))
     if picard is not None and caching is not None:
         raise InputError(
-            "picard evaluates rows out of order, which caching needs in order; give --budget exact or leave out "
-            "--picard"
+            "picard evaluates rows of the plan out of order, but the variant that draws keeps features from row to "
+            "row; leave out picard, or draw without a variant"
         )
     plan, noise = _plan_and_noise(contract, options, strength, caching)
     stop = options.get("stop_after")

@@ -55,11 +55,6 @@ def float_copy(name: str, array: np.ndarray) -> np.ndarray:
     return copy
 
 
-def exact(value: float) -> str:
-    """Format a number so that it reads back as the same number: 7.5, 3."""
-    return repr(value).removesuffix(".0")
-
-
 def compile_run(
     schedule: Schedule, sampler: Sampler, steps: Any, strength: float | None, caching: int | None = None
 ) -> Plan:

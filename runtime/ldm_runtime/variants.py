@@ -3,27 +3,37 @@
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from ldm_runtime.budget import Budget
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import exact, rounded_down, shown
 from ldm_runtime.engines.choice import AUTO, EngineChoice, artefact_named, asked_precision
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.units import NAMES, cpu_units, describe_units
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.notice import Notice
+from ldm_runtime.package.artefacts import Precision
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import MeasuredError, Variant, VariantRun, Way
 from ldm_runtime.request import Request
-from ldm_runtime.request_values import exact
 from ldm_runtime.sampling.solvers import read_sampler
+
+
+class VariantUnavailable(EngineUnavailable):
+    """A variant does not run here; the package may, with another one or exactly."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Abilities:
-    """What a way may need of a machine. units: of its CPU. missing: what it lacks to run an engine, or None."""
+    """What a way may need of a machine.
+
+    units: of its CPU. missing: what it lacks to run an engine, or None. missing_for: what it lacks to compute with an
+    engine in a precision that is not the artefact's, or None.
+    """
 
     units: Collection[str]
     missing: Callable[[str], str | None]
+    missing_for: Callable[[str, Precision], str | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +50,11 @@ class Chosen:
 
 def abilities_here() -> Abilities:
     """Return those of this machine."""
-    return Abilities(cpu_units(), lambda engine: ENGINES[engine].missing())
+    return Abilities(
+        cpu_units(),
+        lambda engine: ENGINES[engine].missing(),
+        lambda engine, precision: ENGINES[engine].missing_for(precision),
+    )
 
 
 def choose_variant(
@@ -49,12 +63,13 @@ def choose_variant(
     choice: EngineChoice,
     able: Abilities | None = None,
     profile: Mapping[str, float] | None = None,
+    failed: Mapping[str, str] = MappingProxyType({}),
 ) -> Chosen:
     """Choose the fastest variant that is within the budget and can run; none if drawing exactly is as fast.
 
     able: None is this machine's. profile: seconds of an image here by variant, "" of the exact one; of what is not in
-    it, and without one, the order is that of the machine that built the package. An engine of `choice` by name excludes
-    variants that run its components with another.
+    it, and without one, the order is that of the machine that built the package. failed: why a variant did not open, by
+    its name. An engine of `choice` by name excludes variants that run its components with another.
     """
     if budget.value is None:
         return Chosen(None, ())
@@ -64,21 +79,19 @@ def choose_variant(
     within = [each for each in variants if budget.holds(each.error.psnr, each.error.ssim)]
     if not within:
         return _exactly(
-            f"no variant of this package is within {_text(budget)} ({_best(variants, budget)}): drawn exactly"
+            f"no variant of this package is within {budget.text} ({_best(variants, budget)}): drawn exactly"
         )
     seconds = _estimates(package, profile)
     here = abilities_here() if able is None else able
-    passed_over = []
+    passed_over: list[Notice] = []
     for variant in sorted(within, key=lambda each: seconds[each.name]):
-        if seconds[variant.name] >= seconds[""]:
-            passed_over.append(Notice("variant", f"{variant.name} is left out: drawing exactly is as fast"))
-            continue
-        reason = why_not(variant, package, choice, here)
+        name = variant.name
+        reason = _no_gain(seconds, name) or failed.get(name) or why_not(variant, package, choice, here)
         if reason is None:
             return Chosen(variant, (*passed_over, _claim(variant)))
-        passed_over.append(Notice("variant", f"{variant.name} is left out: {reason}"))
+        passed_over.append(Notice("variant", f"{name} is left out: {reason}"))
     return Chosen(
-        None, (*passed_over, *_exactly(f"no variant within {_text(budget)} is of use here: drawn exactly").notices)
+        None, (*passed_over, *_exactly(f"no variant within {budget.text} is of use here: drawn exactly").notices)
     )
 
 
@@ -89,7 +102,7 @@ def named_variant(
 
     Raises:
         InputError: the package does not have it, or a budget is given that it does not hold.
-        EngineUnavailable: it cannot run on this machine, or not with the engine that was named.
+        VariantUnavailable: it cannot run on this machine, or not with the engine that was named.
     """
     known = {variant.name: variant for variant in package.manifest.variants}
     if not isinstance(name, str) or name not in known:
@@ -98,10 +111,10 @@ def named_variant(
         raise InputError(f"variant is {shown(name)}; {expected}")
     variant = known[name]
     if budget.value is not None and not budget.holds(variant.error.psnr, variant.error.ssim):
-        raise InputError(f"variant {name} is not within {_text(budget)}: {_reached(variant, budget)}")
+        raise InputError(f"variant {name} is not within {budget.text}: {_reached(variant, budget)}")
     reason = why_not(variant, package, choice, abilities_here() if able is None else able)
     if reason is not None:
-        raise EngineUnavailable(f"the variant {name} does not run here: {reason}; leave it out to draw exactly")
+        raise VariantUnavailable(f"the variant {name} does not run here: {reason}; leave it out to draw exactly")
     return Chosen(variant, (_claim(variant),))
 
 
@@ -114,8 +127,6 @@ def why_not(variant: Variant, package: Package, choice: EngineChoice, able: Abil
         reason = _lacks(way, package, component, able)
         if reason is not None:
             return reason
-    if _is_cut(variant, package):
-        return "a graph of it is cut in parts, which this version does not join"
     return None
 
 
@@ -143,16 +154,6 @@ def measured_otherwise(variant: Variant, request: Request) -> list[Notice]:
     return [Notice("variant", f"the error of {variant.name} was measured with {listed}; of this run it is not known")]
 
 
-def _is_cut(variant: Variant, package: Package) -> bool:
-    """Return whether parts of a graph that it uses were cut off."""
-    denoiser = package.manifest.contract.denoiser.component
-    return any(
-        artefact.hoists and artefact.name in variant.artefacts_of(name, denoiser)
-        for name, component in package.manifest.components.items()
-        for artefact in component.artefacts
-    )
-
-
 def _lacks(way: Way, package: Package, component: str, able: Abilities) -> str | None:
     if way.engine not in ENGINES:
         return f"it runs {component} with {way.engine}, which this version does not know"
@@ -164,7 +165,7 @@ def _lacks(way: Way, package: Package, component: str, able: Abilities) -> str |
         needed = ", ".join(NAMES.get(unit, unit) for unit in absent)
         return f"it needs a CPU with {needed}; this one has {describe_units(able.units)}"
     precision = asked_precision(way, artefact_named(package, component, way.artefact))
-    return None if precision is None else ENGINES[way.engine].missing_for(precision)
+    return None if precision is None else able.missing_for(way.engine, precision)
 
 
 def _estimates(package: Package, profile: Mapping[str, float] | None) -> dict[str, float]:
@@ -175,11 +176,18 @@ def _estimates(package: Package, profile: Mapping[str, float] | None) -> dict[st
     return {"": unit, **{each.name: measured.get(each.name, unit * each.time) for each in package.manifest.variants}}
 
 
+def _no_gain(seconds: Mapping[str, float], name: str) -> str | None:
+    """Say that a variant takes no less time than drawing exactly, or None."""
+    if math.isinf(seconds[name]):
+        return "the profile of this machine has no gain by it"
+    return None if seconds[name] < seconds[""] else "drawing exactly is as fast"
+
+
 def _claim(variant: Variant) -> Notice:
     error, count = variant.error, variant.error.prompts.count
     likeness = f"all of {count} images were equal to the exact ones"
     if error.psnr is not None:
-        figures = f"{_down(error.psnr, 2)} dB (SSIM {_down(error.ssim, 4)})"
+        figures = f"{rounded_down(error.psnr, 2)} dB (SSIM {rounded_down(error.ssim, 4)})"
         likeness = f"the worst of {count} images was {figures} from the exact one"
     text = f"the variant {variant.name} draws: {likeness}, at {error.steps} steps; budget exact draws without it"
     return Notice("variant", text)
@@ -196,13 +204,7 @@ def _best(variants: Iterable[Variant], budget: Budget) -> str:
 
 
 def _reached(variant: Variant, budget: Budget) -> str:
-    error = variant.error
-    return f"SSIM {_down(error.ssim, 4)}" if budget.kind == "ssim" else f"{_down(error.psnr or 0.0, 2)} dB"
-
-
-def _down(value: float, digits: int) -> str:
-    """Format a likeness, rounded down: it promises no more than was measured."""
-    return exact(math.floor(value * 10**digits) / 10**digits)
+    return budget.reached(variant.error.psnr, variant.error.ssim)
 
 
 def _canonical(sampler: str) -> str:
@@ -215,7 +217,3 @@ def _canonical(sampler: str) -> str:
 
 def _guidance(error: MeasuredError, run: VariantRun) -> float:
     return 1.0 if run.guidance_until == 0 else error.guidance
-
-
-def _text(budget: Budget) -> str:
-    return f"{budget.kind}={exact(budget.value or 0.0)}"

@@ -5,13 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from ldm_export import bench
 from ldm_export.bench import bench_package
-from ldm_export.cli.main import verbs
 from ldm_runtime.package.variants import Way
+from tests.cli.calling import call
 from tests.runtime.lossy_package import variant, with_variants
 
 GOLDEN = Path(__file__).parents[1] / "golden/package"
@@ -19,10 +18,6 @@ CLAIM = (
     "note: the variant short draws: the worst of 12 images was 31 dB (SSIM 0.9) from the exact one, at 4 steps; "
     "budget exact draws without it\n"
 )
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(verbs, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

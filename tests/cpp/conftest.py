@@ -1,5 +1,6 @@
 """The tool `ldm`, built once, and packages of a test's own."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from tests.verify import perturbations
 
 @pytest.fixture(scope="session")
 def tool() -> Path:
-    return built("cpp") / "ldm"
+    """The tool. The variable LDM_CPP_TOOL may name one."""
+    given = os.environ.get("LDM_CPP_TOOL")
+    return built("cpp") / "ldm" if given is None else Path(given)
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ def verify(tool: Path, package: Path, *options: str) -> "subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
 
 
-def both(tool: Path, package: Path) -> tuple[Report, dict[str, Any]]:
+def both(tool: Path, package: Path, engine: str = "ort") -> tuple[Report, dict[str, Any]]:
     """Return both reports of a package, held equal; the tool's status and its sentences are those of Python too."""
-    expected = verify_package(package, engine="ort")
-    done = verify(tool, package, "--json")
+    expected = verify_package(package, engine=engine)
+    done = verify(tool, package, "--json", *(() if engine == "auto" else ("--engine", engine)))
     assert done.returncode == (0 if expected.passed else 1), done.stderr
     found = json.loads(done.stdout)
     assert_alike(found, json.loads(expected.to_json()))

@@ -11,14 +11,24 @@ import onnxruntime
 import openvino
 
 from ldm_export.lossy.layers import Layer
+from ldm_export.lossy.quantise import Scheme
 from ldm_export.lossy.ranges import ValueRange
-from tests.optimise.graphs import normal, parse
+from tests.optimise.graphs import normal, parse, run
 
 CONVOLUTION = """g (float[B, 8, H, W] x) => (float[B, 5, H, W] y) {
     y = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w, b)
 }"""
 PRODUCT = "g (float[B, T, 8] x) => (float[B, T, 5] y) { y = MatMul(x, m) }"
 WEIGHTS = {"w": normal(5, 8, 3, 3, seed=1), "b": normal(5, seed=2), "m": normal(8, 5, seed=3)}
+TWO = """g (float[B, 8, H, W] x) => (float[B, 8, H, W] y) {
+    first = Conv<kernel_shape = [1, 1]>(x, u)
+    bent = Relu(first)
+    y = Conv<kernel_shape = [1, 1]>(bent, v)
+}"""
+TWO_WEIGHTS = {"u": normal(8, 8, 1, 1, seed=9), "v": normal(8, 8, 1, 1, seed=10)}
+ORT = Scheme(outputs=True)
+OPENVINO = Scheme()
+SMOOTH = Scheme(alpha=0.5)
 
 
 def parsed(text: str, weights: Mapping[str, np.ndarray]) -> ir.Model:
@@ -113,3 +123,32 @@ def types_of(compiled: Any) -> dict[str, str]:
 
 def relative_rms(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(got - expected, dtype=np.float64)) / np.mean(np.square(expected))))
+
+
+def tokens() -> np.ndarray:
+    return normal(2, 3, 8, seed=5)
+
+
+def ranges_of_convolution(x: np.ndarray) -> dict[str, ValueRange]:
+    (y,) = run(convolution(), {"x": x})
+    return {"x": range_of(x), "y": range_of(y)}
+
+
+def two() -> ir.Model:
+    return parsed(TWO, TWO_WEIGHTS)
+
+
+def ranges_of_two(x: np.ndarray) -> dict[str, ValueRange]:
+    text = TWO.replace("=> (", "=> (float[B, 8, H, W] first, float[B, 8, H, W] bent, ")
+    values = run(parse(text, TWO_WEIGHTS), {"x": x})
+    return {"x": range_of(x)} | {
+        name: range_of(each) for name, each in zip(("first", "bent", "y"), values, strict=True)
+    }
+
+
+def on_openvino(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    return compiled(model)({"x": x})[0]
+
+
+def on_ort(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    return session(model).run(None, {"x": x})[0]

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from ldm_export.lossy import measure
-from ldm_export.lossy.measure import Runs, calibration_setting, compare_runs, held_out_setting
+from ldm_export.lossy.measure import (
+    Runs,
+    Setting,
+    calibration_setting,
+    compare_runs,
+    draw,
+    draw_recorded,
+    held_out_setting,
+)
 from ldm_export.lossy.prompts import OWN
 from ldm_export.verify import metrics
 from ldm_export.verify.run_size import LARGE_DENOISER, LARGE_STEPS
@@ -15,6 +23,16 @@ from ldm_runtime.package.open import read_manifest
 from tests.optimise.graphs import normal
 
 BUILTIN = Path(__file__).parents[2] / "runtime/ldm_runtime/builtin"
+
+
+def test_recorded_runs_are_the_exact_ones_and_bring_what_was_read() -> None:
+    manifest = read_manifest(BUILTIN)
+    setting = Setting(("red apple", "a cat"), (1, 2), 3, (64, 64))
+    exact = draw(BUILTIN, manifest, setting)
+    recorded, feeds = draw_recorded(BUILTIN, manifest, setting)
+    np.testing.assert_array_equal(recorded.images, exact.images)
+    np.testing.assert_array_equal(recorded.latents, exact.latents)
+    assert {name: len(each) for name, each in feeds.items()} == {"unet": 2 * len(exact.latents[0]), "vae_decoder": 2}
 
 
 def runs(evaluations: int = 3, *, image: np.ndarray | None = None, noise: float = 0.0) -> Runs:

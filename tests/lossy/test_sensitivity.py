@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ldm_export.lossy.ranges import ValueRange
+from ldm_export.lossy import sensitivity
+from ldm_export.lossy.ranges import Scale, ValueRange, fit_scale
 from ldm_export.lossy.sensitivity import MOST_TRIALS, fewest_kept, rank_groups
 from tests.lossy.graphs import parsed, range_of
 from tests.optimise.graphs import normal
@@ -32,6 +33,17 @@ def two_groups(outlier: float) -> list[tuple[str, ...]]:
 def test_layers_that_read_one_value_are_one_group_and_the_one_with_an_outlier_is_first() -> None:
     assert two_groups(200.0) == [("q/MatMul", "r/MatMul"), ("p/MatMul",)]
     assert set(two_groups(1.0)) == {("q/MatMul", "r/MatMul"), ("p/MatMul",)}
+
+
+def test_the_scale_of_a_group_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[ValueRange] = []
+
+    def fit(values: ValueRange, importance: np.ndarray) -> Scale:
+        fitted.append(values)
+        return fit_scale(values, importance)
+
+    monkeypatch.setattr(sensitivity, "fit_scale", fit)
+    assert len(two_groups(1.0)) == len(fitted) == 2
 
 
 def test_a_channel_of_zeros_in_every_sample_is_no_error() -> None:

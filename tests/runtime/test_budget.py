@@ -45,3 +45,15 @@ def test_figures_are_held_to_a_budget() -> None:
 
 def test_no_figures_are_exact() -> None:
     assert not read_budget("exact").holds(None, 1.0)
+
+
+@pytest.mark.parametrize("text", ["exact", "psnr=35", "psnr=31.5", "psnr=35.12345678", "ssim=0.95", "ssim=0"])
+def test_a_budget_says_what_it_is_read_from(text: str) -> None:
+    assert read_budget(text).text == text
+
+
+def test_what_is_reached_is_told_in_the_figure_of_the_budget_and_never_more_than_that() -> None:
+    psnr, ssim = read_budget("psnr=30"), read_budget("ssim=0.95")
+    assert psnr.reached(29.999, 0.5) == "29.99 dB" and not psnr.holds(29.999, 0.5)
+    assert psnr.reached(None, 1.0) == "equal images"
+    assert ssim.reached(None, 0.94999) == "SSIM 0.9499" and not ssim.holds(None, 0.94999)

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 
 import ldm_runtime
-from ldm_runtime import pipeline, variants
+from ldm_runtime import opening, variants
 from ldm_runtime.budget import read_budget
 from ldm_runtime.engines import profile as profiles
 from ldm_runtime.engines.choice import choose
 from ldm_runtime.engines.profile import Best, Measured, Profile, place_of, this_machine
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.errors import EngineError
 from ldm_runtime.files import hash_cache, strict_json
 from ldm_runtime.package.open import open_package
+from tests.runtime.broken_package import broken_variant, with_broken
+from tests.runtime.lossy_package import variant, with_variants
 
 MIXED = Best("", {"unet": "openvino"}, 1, 0.5)
 
@@ -90,6 +94,30 @@ def test_what_does_not_run_any_more_gives_way_to_the_usual_engines_and_that_is_s
     assert notice.startswith("what `ldm-export tune` chose does not run now, and the usual engines do instead: ")
 
 
+def test_what_fails_as_it_opens_gives_way_too(tiny, monkeypatch):
+    def failing(*arguments):
+        raise EngineError("no memory")
+
+    monkeypatch.setitem(ENGINES, "openvino", dataclasses.replace(ENGINES["openvino"], open=failing))
+    keep(tiny, MIXED)
+    name, (notice,) = engines(tiny)
+    assert name == "ort" and notice.endswith("and the usual engines do instead: no memory")
+
+
+def test_engines_for_components_that_are_not_there_are_not_followed(tiny):
+    keep(tiny, Best("", {"vae": "openvino"}, None, 0.5))
+    name, (notice,) = engines(tiny)
+    assert name == "ort" and "has an engine for 'vae'; expected one of" in notice
+
+
+def test_the_fastest_variant_that_fails_as_it_opens_gives_way_to_the_next(package_copy):
+    with_variants(with_broken(package_copy), variant("next", 35.0, 0.9, ways={}, steps=3), broken_variant(0.8))
+    keep(package_copy, MIXED, Best("broken", {}, 1, 0.1), Best("next", {"unet": "openvino"}, None, 0.2))
+    name, notices = engines(package_copy, budget="psnr=30")
+    assert name == "openvino" and notices[0].startswith("broken is left out: ort does not run broken of unet: ")
+    assert notices[1].startswith("the variant next draws: ") and not any("ldm-export tune" in each for each in notices)
+
+
 def test_a_package_that_is_built_again_has_no_profile(tiny, package_copy):
     keep(tiny, MIXED)
     manifest = package_copy / "manifest.json"
@@ -101,11 +129,11 @@ def test_a_budget_is_met_by_what_is_fastest_here_and_exact_takes_nothing_lossy(t
     keep(tiny, MIXED, Best("int8", {}, None, 0.2))
     asked: list[tuple[str, dict[str, float]]] = []
 
-    def choose_variant(package, budget, choice, profile):
+    def choose_variant(package, budget, choice, profile, failed):
         asked.append((budget.kind, profile))
         return variants.Chosen(None, ())
 
-    monkeypatch.setattr(pipeline, "choose_variant", choose_variant)
+    monkeypatch.setattr(opening, "choose_variant", choose_variant)
     assert engines(tiny)[0] == engines(tiny, budget="psnr=30")[0] == "openvino"
     assert asked == [("exact", {"": 0.5, "int8": 0.2}), ("psnr", {"": 0.5, "int8": 0.2})]
     monkeypatch.undo()

@@ -1,6 +1,7 @@
 """The variant that draws: by a budget, a name, the engine, and this machine; what is said of it, and what it draws."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -9,18 +10,17 @@ import pytest
 
 import ldm_runtime
 from ldm_runtime.budget import read_budget
-from ldm_runtime.engines import openvino, units
+from ldm_runtime.engines import units
 from ldm_runtime.engines.choice import choose
 from ldm_runtime.engines.engine import EngineKind
+from ldm_runtime.engines.openvino.properties import PRECISION
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.variants import Variant, Way
-from ldm_runtime.variants import Abilities, Chosen, choose_variant, named_variant, why_not
-from tests.runtime import tiny_package
+from ldm_runtime.variants import Abilities, Chosen, abilities_here, choose_variant, named_variant
 from tests.runtime.lossy_package import BF16, variant, with_variants
 from tests.runtime.notices import said
-from tests.runtime.package.varied_package import add_variants
 
 ORT = Way("ort", "canonical", "bf16", ())
 
@@ -29,15 +29,18 @@ def package_with(folder: Path, *variants: Variant) -> Package:
     return open_package(with_variants(folder, *variants), check="size")
 
 
-MACHINE = Abilities({"avx512f", "avx512_bf16"}, lambda engine: None)
+def lacking(precision: str) -> str | None:
+    return None if precision == "bf16" else f"{precision} needs more fingers"
+
+
+MACHINE = Abilities({"avx512f", "avx512_bf16"}, lambda engine: None, lambda engine, precision: lacking(precision))
 
 
 @pytest.fixture(autouse=True)
 def units_of_a_large_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine computes in bfloat16 with OpenVINO and with ONNX Runtime, as far as the rows say."""
+    """This machine computes in bfloat16 with OpenVINO, as far as its row says."""
     monkeypatch.setattr(units, "cpu_units", lambda: frozenset(MACHINE.units))
     monkeypatch.setattr("ldm_runtime.variants.cpu_units", lambda: frozenset(MACHINE.units))
-    monkeypatch.setitem(ENGINES, "ort", dataclasses.replace(ENGINES["ort"], missing_for=lambda precision: None))
 
 
 def names_of(chosen: Chosen) -> str | None:
@@ -106,7 +109,7 @@ REASONS = {
     "engine": (
         BF16,
         "auto",
-        Abilities({"avx512_bf16"}, lambda engine: "no wheel"),
+        dataclasses.replace(MACHINE, missing=lambda engine: "no wheel"),
         "openvino does not run here: no wheel",
     ),
     "unknown engine": (
@@ -121,7 +124,7 @@ REASONS = {
         dataclasses.replace(BF16, precision="fp16", units=()),
         "auto",
         MACHINE,
-        "fp16 needs a CPU with AVX512-FP16, AMX-FP16 or NEON-FP16; this one has AVX-512 and AVX512-BF16",
+        "fp16 needs more fingers",
     ),
 }
 
@@ -177,6 +180,32 @@ def test_a_variant_is_never_slower_than_what_is_exact(package_copy: Path) -> Non
 def test_seconds_of_this_machine_go_before_those_of_the_builders(package_copy: Path, profile, expected) -> None:
     package = package_with(package_copy, GOOD, FAST)
     assert names_of(choose_variant(package, read_budget("psnr=30"), choose(), MACHINE, profile)) == expected
+
+
+def test_what_the_profile_has_no_gain_by_is_said(package_copy: Path) -> None:
+    """Whether it was slower here or did not run."""
+    profile = {"": 0.5, "good": math.inf, "fast": 0.5}
+    chosen = choose_variant(package_with(package_copy, GOOD, FAST), read_budget("psnr=30"), choose(), MACHINE, profile)
+    assert said(chosen)[:2] == [
+        "fast is left out: drawing exactly is as fast",
+        "good is left out: the profile of this machine has no gain by it",
+    ]
+
+
+def test_what_did_not_open_is_passed_over_with_its_reason(package_copy: Path) -> None:
+    package = package_with(package_copy, GOOD, FAST, WORST)
+    budget, failed = read_budget("psnr=30"), {"fast": "no memory", "worst": "no memory"}
+    chosen = choose_variant(package, budget, choose(), MACHINE, failed=failed)
+    assert names_of(chosen) == "good" and said(chosen)[0] == "fast is left out: no memory" and len(said(chosen)) == 2
+    chosen = choose_variant(package, budget, choose(), MACHINE, failed=dict.fromkeys(("fast", "good"), "no memory"))
+    assert names_of(chosen) is None and said(chosen)[-1] == "no variant within psnr=30 is of use here: drawn exactly"
+
+
+def test_this_machine_is_asked_by_the_rows_of_its_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dataclasses.replace(ENGINES["ort"], missing=lambda: "gone", missing_for=lambda precision: f"no {precision}")
+    monkeypatch.setitem(ENGINES, "ort", row)
+    here = abilities_here()
+    assert (here.missing("ort"), here.missing_for("ort", "bf16"), set(here.units)) == ("gone", "no bf16", MACHINE.units)
 
 
 def test_a_variant_may_be_named(package_copy: Path) -> None:
@@ -302,19 +331,9 @@ def test_a_hint_that_says_otherwise_than_the_variant_is_refused(package_copy: Pa
 
 
 def test_an_option_that_gives_up_precision_is_said(tiny: Path) -> None:
-    options = {"openvino": {openvino.PRECISION: "bf16"}}
+    options = {"openvino": {PRECISION: "bf16"}}
     with ldm_runtime.load(tiny, engine="unet=openvino", engine_options=options) as pipe:
         assert said(pipe.sample("red", seed=1)) == [
             "openvino has the option INFERENCE_PRECISION_HINT=bf16, which computes in less than float32: how far the "
             "image is from the exact one is recorded nowhere"
         ]
-
-
-def test_a_graph_that_was_cut_in_parts_is_not_drawn_with(tmp_path: Path) -> None:
-    package = open_package(add_variants(tiny_package.make(tmp_path / "package")), check="size")
-    *others, hoisted = package.manifest.variants
-    ways = {name: dataclasses.replace(way, engine="ort") for name, way in hoisted.ways.items()}
-    able = Abilities(units.NAMES, lambda engine: None)
-    assert [why_not(each, package, choose(), able) for each in others] == [None, None]
-    reason = why_not(dataclasses.replace(hoisted, ways=ways), package, choose(), able)
-    assert reason == "a graph of it is cut in parts, which this version does not join"

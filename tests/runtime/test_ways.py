@@ -15,8 +15,9 @@ from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package, open_package
-from ldm_runtime.package.variants import Way
+from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.pipeline import Pipeline
+from tests.runtime import lossy_package
 from tests.runtime.package.varied_package import add_variants
 
 
@@ -53,8 +54,13 @@ def varied(package_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
 BF16 = Way("openvino", "canonical", "bf16", ())
 
 
+def running(way: Way) -> Variant:
+    """A variant that runs the UNet in one way."""
+    return lossy_package.variant("own", 30.0, 0.5, ways={"unet": way})
+
+
 def test_a_way_has_its_own_engine_and_precision(varied: Package) -> None:
-    components = Components(varied, choose("ort", threads=2), ways={"unet": BF16})
+    components = Components(varied, choose("ort", threads=2), variant=running(BF16))
     unet = components.open("unet")
     assert isinstance(unet, Recorder) and unet.artefact == "canonical"
     assert unet.settings == Settings(2, {}, "bf16")
@@ -75,13 +81,13 @@ def test_a_way_has_its_own_engine_and_precision(varied: Package) -> None:
     ],
 )
 def test_an_artefacts_own_precision_is_not_asked_for(varied: Package, way: Way, artefact, expected) -> None:
-    opened = Components(varied, choose(), ways={"unet": way}).open("unet", artefact)
+    opened = Components(varied, choose(), variant=running(way)).open("unet", artefact)
     assert isinstance(opened, Recorder) and opened.settings.precision == expected
     assert opened.artefact == (artefact or way.artefact)
 
 
 def test_a_second_artefact_runs_beside_the_first(varied: Package) -> None:
-    components = Components(varied, choose(), ways={"unet": dataclasses.replace(BF16, artefact="deep")})
+    components = Components(varied, choose(), variant=running(dataclasses.replace(BF16, artefact="deep")))
     first, second = components.open("unet"), components.open("unet", "shallow")
     assert components.open("unet", "deep") is first and components.open("unet", "shallow") is second is not first
     assert components.run("unet", {}, "shallow")["ran"] == [len("shallow")]
@@ -99,9 +105,20 @@ def test_without_a_way_the_choice_opens_a_second_artefact_too(varied: Package) -
         components.open("unet", "other")
 
 
+def test_with_caching_what_keeps_is_the_denoisers_own_graph(varied: Package) -> None:
+    """Without a way too: the package's own graph would be opened for nothing."""
+    cached = varied.manifest.variants[1]
+    assert cached.run.caching is not None and cached.ways == {}
+    components = Components(varied, choose("openvino"), variant=cached)
+    own = components.open("unet")
+    assert isinstance(own, Recorder) and own.artefact == "deep" and components.open("unet", "deep") is own
+    components.open("unet", "shallow")
+    assert set(components.engines) == {"unet", "unet/shallow"}
+
+
 def test_given_engines_stay_the_components_own(varied: Package) -> None:
     own = Recorder(varied.manifest.components["unet"].canonical, Settings())
-    components = Components(varied, choose(), {"unet": own}, {"unet": BF16})
+    components = Components(varied, choose(), {"unet": own}, running(BF16))
     components.rest("unet")
     assert components.open("unet") is own is components.open("unet", "canonical")
 
@@ -109,7 +126,7 @@ def test_given_engines_stay_the_components_own(varied: Package) -> None:
 def test_a_precision_that_is_missing_here_is_refused(varied: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "openvino", kind(lambda precision: f"{precision} needs more fingers"))
     with pytest.raises(EngineUnavailable, match="^openvino does not run unet here: bf16 needs more fingers$"):
-        Components(varied, choose(), ways={"unet": BF16}).open("unet")
+        Components(varied, choose(), variant=running(BF16)).open("unet")
 
 
 def test_a_graph_that_the_engine_cannot_load_is_told_with_the_way(varied: Package, monkeypatch) -> None:
@@ -117,22 +134,19 @@ def test_a_graph_that_the_engine_cannot_load_is_told_with_the_way(varied: Packag
         raise EngineError("no operator MatMulNBits")
 
     monkeypatch.setitem(ENGINES, "openvino", dataclasses.replace(ENGINES["openvino"], open=failing))
-    message = (
-        "^openvino does not run canonical of unet: no operator MatMulNBits; draw exactly, or with another variant$"
-    )
-    with pytest.raises(EngineError, match=message):
-        Components(varied, choose(), ways={"unet": BF16}).open("unet")
+    with pytest.raises(EngineError, match="^openvino does not run canonical of unet: no operator MatMulNBits$"):
+        Components(varied, choose(), variant=running(BF16)).open("unet")
 
 
 def test_an_engine_computes_in_its_artefacts_precision_unless_it_says_otherwise(varied: Package) -> None:
     way = Way("ort", "canonical", "fp16", ())
     with pytest.raises(EngineUnavailable, match="ort does not run unet here: fp16 is no precision that it computes in"):
-        Components(varied, choose(), ways={"unet": way}).open("unet")
+        Components(varied, choose(), variant=running(way)).open("unet")
 
 
 def test_a_pipeline_draws_with_its_variant(varied: Package) -> None:
-    hoisted = varied.manifest.variants[2]
-    variant = dataclasses.replace(hoisted, ways={"unet": BF16})
+    mixed = varied.manifest.variants[2]
+    variant = dataclasses.replace(mixed, ways={"unet": BF16})
     with Pipeline(varied, choose("ort"), variant=variant) as pipe:
         assert pipe.variant is variant and pipe.info["engines"]["unet"] == "openvino"
     with Pipeline(varied, choose("ort")) as pipe:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from ldm_export.tune.candidates import DEFAULT, EXACT, Candidate, Lossy, candidates, loss_of
+from ldm_export.tune.candidates import DEFAULT, EXACT, Candidate, VariantHere, candidates, loss_of
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 AUTOMATIC = dict.fromkeys(COMPONENTS, "ort")
 ON_CPU = ("ort", "openvino")
-INT8 = Lossy("int8", loss_of(34.0), {"unet": "openvino"})
+INT8 = VariantHere("int8", loss_of(34.0), {"unet": "openvino"})
 
 
-def listed(*variants: Lossy, engines=("ort", "openvino"), cores=1, automatic=AUTOMATIC) -> list[Candidate]:
+def listed(*variants: VariantHere, engines=("ort", "openvino"), cores=1, automatic=AUTOMATIC) -> list[Candidate]:
     return candidates(automatic, engines, variants, cores=cores, on_cpu=ON_CPU)
 
 
@@ -35,7 +35,7 @@ def test_a_variant_brings_its_engines_and_the_rest_has_a_choice():
 
 
 def test_a_variant_of_all_components_is_there_once():
-    whole = Lossy("bf16", loss_of(40.0), dict.fromkeys(COMPONENTS, "openvino"))
+    whole = VariantHere("bf16", loss_of(40.0), dict.fromkeys(COMPONENTS, "openvino"))
     assert [each.engines for each in listed(whole) if each.variant == "bf16" and each.threads is None] == [{}]
 
 

@@ -1,4 +1,4 @@
-"""What is measured of an image: all its parts, long runs by some of their steps, whole cycles of them."""
+"""What is measured of an image: all its parts, long runs by some of their evaluations, whole cycles of them."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 
 from ldm_export.tune import measure as measuring
 from ldm_export.tune.candidates import DEFAULT, EXACT, Candidate
-from ldm_export.tune.measure import choice_of, measure, parts_of
+from ldm_export.tune.measure import measure, parts_of
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package.open import open_package
 from tests.runtime import cached_package
@@ -28,13 +28,23 @@ class Step:
     latents: np.ndarray
 
 
+@dataclasses.dataclass
+class Plan:
+    rows: list[float]
+
+
+@dataclasses.dataclass
+class Request:
+    plan: Plan
+
+
 class Run:
-    """Steps that each take what they are told."""
+    """Evaluations that each take what they are told. Its steps are not asked for: some have more than one."""
 
     def __init__(self, clock: Clock, seconds: list[float]) -> None:
-        self.clock, self.seconds, self.total, self.drawn = clock, seconds, len(seconds), 0
+        self.clock, self.seconds, self.request, self.drawn = clock, seconds, Request(Plan(seconds)), 0
 
-    def __iter__(self) -> Iterator[Step]:
+    def evaluations(self) -> Iterator[Step]:
         for seconds in self.seconds:
             self.clock.now += seconds
             self.drawn += 1
@@ -94,13 +104,13 @@ def test_a_short_run_is_drawn_to_its_end(clock):
     assert pipe.runs[0].drawn == 3
 
 
-def test_a_long_run_is_told_by_two_steps(clock):
+def test_a_long_run_is_told_by_two_evaluations(clock):
     pipe = Pipe(clock, [4.0] * 20)
     assert image(pipe)["denoiser"] == 80.0
     assert pipe.runs[0].drawn == 2
 
 
-def test_steps_are_drawn_until_a_second_has_passed(clock):
+def test_evaluations_go_on_until_a_second_has_passed(clock):
     pipe = Pipe(clock, [0.25] * 20)
     assert image(pipe)["denoiser"] == 5.0
     assert pipe.runs[0].drawn == 4
@@ -118,12 +128,6 @@ def test_what_is_drawn_without_guidance_counts_by_its_share(clock):
     assert [run.drawn for run in pipe.runs] == [2, 2]
     whole = Pipe(clock, [0.25] * 2 + [0.125] * 2, unguided=9.0)
     assert image(whole, Variant(VariantRun(guidance_until=0.5)))["denoiser"] == 0.75 and len(whole.runs) == 1
-
-
-def test_engines_by_component_are_a_choice():
-    choice = choice_of({"unet": "openvino", "vae_decoder": "ort"}, 1)
-    assert dict(choice.parts) == {"unet": "openvino", "vae_decoder": "ort"} and choice.threads == 1
-    assert choice_of({}, None).text == "auto"
 
 
 @pytest.mark.slow

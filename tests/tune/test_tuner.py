@@ -54,7 +54,8 @@ def half_with_openvino(candidate: Candidate) -> float:
 
 
 def kept(package: Path) -> profiles.Profile | None:
-    found, notices = read_profile(open_package(package).identity, "ldm-export tune")
+    opened = open_package(package)
+    found, notices = read_profile(opened.identity, opened.manifest.components, "ldm-export tune")
     assert notices == ()
     return found
 
@@ -220,8 +221,8 @@ def test_variants_that_run_here_take_part_and_the_others_are_said(varied, monkey
     assert names(measured) == {"", "int8-bf16", "cached"}
     assert report.chosen[0] == Best("", {}, None, 1.0)
     assert {each.variant: each.seconds for each in report.chosen} == {"": 1.0, "int8-bf16": 0.2, "cached": 0.2}
-    (notice,) = [each for each in report.notices if "hoisted" in each]
-    assert notice.startswith("hoisted is left out: ort:cuda does not run here: ")
+    (notice,) = [each for each in report.notices if "mixed" in each]
+    assert notice.startswith("mixed is left out: ort:cuda does not run here: ")
     row = next(each for each in report.rows if each.configuration == "int8-bf16")
     assert (row.psnr, row.ssim, row.relative_rms, row.is_exact) == (34.1, 0.981, 0.031, False)
     files = open_package(varied).manifest.files
@@ -236,10 +237,11 @@ def test_a_budget_limits_the_variants_and_says_what_they_reach(varied, monkeypat
     measured = takes(monkeypatch, lambda candidate: 1.0)
     report = tune_package(varied, budget=read_budget("psnr=40"))
     assert names(measured) == {"", "cached"}  # whose images were equal
-    assert "int8-bf16 is left out: it reaches 34.1 dB and SSIM 0.981" in report.notices
+    assert "int8-bf16 is left out: it is not within psnr=40: 34.1 dB" in report.notices
     measured.clear()
-    tune_package(varied, budget=read_budget("exact"))
+    report = tune_package(varied, budget=read_budget("exact"))
     assert names(measured) == {""}
+    assert "int8-bf16 is left out: the budget exact takes nothing lossy" in report.notices
 
 
 def test_a_variant_without_its_units_is_left_out(varied, monkeypatch):

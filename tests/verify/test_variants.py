@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 
 from ldm_export.lossy.bf16 import missing_bf16
-from ldm_export.verify import reference_file, variant_file, variant_run, variants
+from ldm_export.verify import reference_file, variant_file, variants
 from ldm_export.verify import report as reports
 from ldm_export.verify.gate import prove_variants, proving_engines, verify_package
 from ldm_export.verify.report import VariantResult
 from ldm_export.verify.variant_file import file_of
+from ldm_runtime import variants as runtime_variants
 from ldm_runtime.engines.choice import open_way
 from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package.open import Package, open_package
 from tests.verify import perturbations
 
 pytestmark = pytest.mark.slow
@@ -49,6 +50,16 @@ def result_of(package: Path, name: str) -> VariantResult:
     reference = reference_file.read(opened.file(reference_file.FILE))
     (variant,) = (each for each in opened.manifest.variants if each.name == name)
     return variants.verify_variant(opened, proving_engines(), variant, reference)[0]
+
+
+def compared(package: Path, name: str, engine: str = "auto") -> tuple[VariantResult, list[str]]:
+    """Compare one variant of a package as the gate does; return the result, and what was said meanwhile."""
+    opened, said = open_package(package, check="size"), list[str]()
+    reference = reference_file.read(opened.file(reference_file.FILE))
+    alone = tuple(each for each in opened.manifest.variants if each.name == name)
+    opened = Package(package, replace(opened.manifest, variants=alone), "", "size")
+    ((result, _),) = variants.verify_variants(opened, proving_engines(engine), reference, said.append)
+    return result, said
 
 
 def edit_manifest(package: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -193,20 +204,37 @@ def test_a_variant_that_fails_does_not_keep_the_others_from_being_compared(copy:
 
 def test_what_needs_a_unit_that_is_not_here_is_left_out_and_said(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require(copy, "int8-bf16")
-    monkeypatch.setattr(variant_run, "cpu_units", lambda: cpu_units() - {"avx512_bf16", "amx_bf16"})
-    opened = open_package(copy, check="size")
-    (variant,) = (each for each in opened.manifest.variants if each.name == "int8-bf16")
-    reason = variants.left_out(variant, proving_engines())
-    assert reason in ("needs avx512_bf16", "needs amx_bf16")
-    result = VariantResult.left_out_for("int8-bf16", reason)
-    assert result.passed and result.line() == f"variant int8-bf16  left out: int8-bf16 {reason}"
+    monkeypatch.setattr(runtime_variants, "cpu_units", lambda: cpu_units() - {"avx512_bf16", "amx_bf16"})
+    result, said = compared(copy, "int8-bf16")
+    assert result.passed and result.left_out is not None
+    assert result.left_out.startswith(("it needs a CPU with AVX512-BF16; ", "it needs a CPU with AMX-BF16; "))
+    assert result.line() == f"variant int8-bf16  left out: {result.left_out}"
+    assert f"verify: variant int8-bf16 left out: {result.left_out}" in said
 
 
 def test_an_engine_by_name_leaves_out_the_variants_of_others(copy: Path) -> None:
-    opened = open_package(copy, check="size")
-    ort = proving_engines("ort")
-    found = {variant.name: variants.left_out(variant, ort) for variant in opened.manifest.variants}
-    assert found["int8"] is None and found["int8-openvino"] == "runs with openvino"
+    assert compared(copy, "int8", "ort")[0].left_out is None
+    assert compared(copy, "int8-openvino", "ort")[0].left_out == "it runs unet with openvino, but engine is ort"
+
+
+def test_where_images_were_equal_they_need_be_no_nearer_than_an_exact_run_is(copy: Path) -> None:
+    reference = reference_file.read(copy / reference_file.FILE)
+
+    def equal(value: dict[str, Any]) -> None:
+        (variant,) = (each for each in value["variants"] if each["name"] == "int8")
+        variant["error"]["psnr"] = None
+
+    edit_manifest(copy, equal)
+    (variant,) = (each for each in open_package(copy, check="size").manifest.variants if each.name == "int8")
+    file = copy / file_of("int8")
+    tensors = {name: np.array(each) for name, each in safetensors.read(file).items()}
+    file.unlink()
+    text = json.dumps(strict_json.plain(variant))
+    safetensors.write(file, {**tensors, "trajectory/image": reference.trajectory.image}, {"variant": text})
+    perturbations.rehash(copy, file_of("int8"))
+    result = result_of(copy, "int8")
+    assert result.image_floor == reference.trajectory.image_floor - variants.PSNR_MARGIN
+    assert not result.passed and "sampling run: the image's PSNR is" in result.failures[-1]
 
 
 def test_a_record_that_is_not_of_these_cases_is_refused(copy: Path) -> None:

@@ -3,7 +3,6 @@
 A folder in eight bits is made by NNCF, Intel's own compression library, which one of its environments has.
 """
 
-import os
 import shutil
 import sys
 import time
@@ -20,6 +19,7 @@ from benchmarks.peers.programs.protocol import (
     NotMeasured,
     Request,
     folder_bytes,
+    link_file,
     measure_image,
     read_inputs,
     run,
@@ -51,7 +51,7 @@ def convert(request: Request) -> Answer:
     begun = time.perf_counter()
     source, made = Path(request.model), Path(request.outputs)
     _require(source)
-    shutil.copytree(source, made, copy_function=_link)
+    shutil.copytree(source, made, copy_function=link_file)
     given = read_inputs(request)
     for name in ("unet", "vae_decoder"):
         graph = Path(name) / "openvino_model.xml"
@@ -82,14 +82,6 @@ def _feeds(given: dict[str, np.ndarray], component: str, model: openvino.Model) 
             assert feed[port.get_any_name()].ndim == max(axes, 1)
         found.append(feed)
     return found
-
-
-def _link(source: str, target: str) -> None:
-    """Link a file, or copy it where the target is on another disk."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _require(folder: Path) -> None:

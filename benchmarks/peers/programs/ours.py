@@ -25,6 +25,8 @@ from ldm_runtime.package.open import MANIFEST, Package, open_package
 from ldm_runtime.package.variants import Way
 from ldm_runtime.pipeline import Pipeline
 
+DEPTH = 1  # residual blocks of the last up block that the shallow denoiser computes
+
 
 def open_unet(request: Request) -> Answer:
     begun = time.perf_counter()
@@ -119,7 +121,12 @@ def _artefact(request: Request, package: Package, component: str) -> Artefact:
 def artefact_name(form: str, engine: str) -> str:
     """Return the name that `benchmarks.peers.lossy` gives an artefact in this form; "": it has none."""
     kept = "int8" if engine == "ort" else f"int8-{engine}"
-    return {"": "", "int8": kept, "cached": "deep", "int8-cached": f"{kept}-deep"}[form]
+    return {"": "", "int8": kept, "cached": f"deep-{DEPTH}", "int8-cached": f"{kept}-deep-{DEPTH}"}[form]
+
+
+def shallow_name(deep: str) -> str:
+    """Return the name of the graph that reads what the one of a name keeps."""
+    return deep.replace("deep", "shallow")
 
 
 def _engine(request: Request, package: Package, component: str, artefact: Artefact | None = None) -> Engine:
@@ -138,9 +145,7 @@ def _shallow(request: Request, package: Package, deep: Engine, given: dict[str, 
     component = package.manifest.contract.denoiser.component
     output = package.manifest.contract.denoiser.output
     whole = _artefact(request, package, component)
-    engine = _engine(
-        request, package, component, artefact_named(package, component, whole.name.removesuffix("deep") + "shallow")
-    )
+    engine = _engine(request, package, component, artefact_named(package, component, shallow_name(whole.name)))
     feeds = {spec.name: given[key] for spec in engine.inputs if (key := f"{component}.{spec.name}") in given}
     kept = [spec.name for spec in engine.inputs if spec.name not in feeds]
     made = deep.run({spec.name: given[f"{component}.{spec.name}"] for spec in deep.inputs})

@@ -7,6 +7,8 @@ numpy beside the peer itself, and nothing of this project.
 import contextlib
 import importlib.metadata
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -130,6 +132,14 @@ def read_inputs(request: Request) -> dict[str, np.ndarray]:
 def folder_bytes(folder: str | Path) -> int:
     """Add up the bytes of all files of a folder, links followed."""
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+
+
+def link_file(source: str, target: str) -> None:
+    """Link a file, or copy it where the target is on another disk; of a link, the file that it leads to."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def forget_peak() -> None:

@@ -11,7 +11,7 @@ from ldm_export.targets.openvino.genai import check_genai, write_genai_folder
 from ldm_export.targets.openvino.graph import GRAPH, WEIGHTS, convert_and_measure
 from ldm_export.targets.target import Built, Order, Progress
 from ldm_export.verify import reference_file
-from ldm_runtime.engines.openvino import import_openvino
+from ldm_runtime.engines.openvino.library import import_openvino
 from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Manifest
 

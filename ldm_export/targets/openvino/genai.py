@@ -20,7 +20,7 @@ from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write_openvino_tokenizer
 from ldm_export.targets.openvino.graph import GRAPH, WEIGHTS
 from ldm_export.targets.target import Progress
-from ldm_runtime.engines.openvino import import_openvino, read_graph
+from ldm_runtime.engines.openvino.library import import_openvino, read_graph
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Contract, Manifest

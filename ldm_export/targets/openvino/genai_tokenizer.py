@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ldm_export.errors import ExportError
-from ldm_runtime.engines.openvino import import_openvino
+from ldm_runtime.engines.openvino.library import import_openvino
 from ldm_runtime.errors import EngineUnavailable, refused_as
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.text.characters import lower

@@ -8,7 +8,8 @@ import numpy as np
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import measure
-from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
+from ldm_runtime.engines.openvino.engine import OpenVinoEngine
+from ldm_runtime.engines.openvino.library import import_openvino, read_graph
 from ldm_runtime.package.artefacts import Difference, Precision
 from ldm_runtime.package.manifest import Contract
 

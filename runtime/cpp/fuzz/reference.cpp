@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "fuzz/target.h"
 #include "src/verify/facts.h"
 #include "src/verify/inpainting_probe.h"
 #include "src/verify/proven_contract.h"
+#include "src/verify/variant_record.h"
 #include "tests/files.h"
 
 using namespace ldm;
@@ -73,7 +75,8 @@ std::string file_of(std::string_view input) {
         input.remove_prefix(std::min(end + 1, input.size()));
     }
     std::string header =
-        "{\"__metadata__\":{\"reference\":\"" + escaped(parts[0]) + "\"}" + std::string(parts[1]) + "}";
+        "{\"__metadata__\":{\"variant\":\"{}\",\"reference\":\"" + escaped(parts[0]) + "\"}" + std::string(parts[1]) +
+        "}";
     std::string file(8, '\0'), data(input);
     for (std::size_t index = 0; index < 8; ++index) file[index] = static_cast<char>(header.size() >> 8 * index);
     data.resize(claimed(parts[1]));
@@ -100,6 +103,21 @@ void require_sound(verify::Reference& reference, Scope& scope) {
     }
 }
 
+// A reference as the record of a variant, which has the outputs of its cases, and no more: it is refused once those are
+// read.
+void read_as_record(const verify::Reference& reference, const files::Path& path, const Contract& contract,
+                    Bounded& its) {
+    std::vector<json::Entry<Way>> ways;
+    for (const auto& [component, promised] : contract.components) ways.push_back({component, Way()});
+    Variant variant;
+    variant.ways.entries = {ways.data(), ways.size()};
+    verify::VariantRecord record(its.memory);
+    Status status = record.open(its.scope, path, variant, reference);
+    REQUIRE(!status.ok());
+    its.require_told(status, "proof");
+    for (const verify::Case& each : reference.cases()) REQUIRE(record.outputs_of(each).size <= each.outputs.size);
+}
+
 }  // namespace
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -115,6 +133,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     its.require_told(status, "json weights schedule proof file");
     if (!status.ok()) return 0;
     require_sound(reference, its.scope);
+    read_as_record(reference, files::Path(name), kit.manifest.contract, its);
     const Contract& contract = kit.manifest.contract;
     status = reference.require_complete(its.scope, contract);
     if (status.ok()) status = verify::require_same_probe(its.scope, reference, contract);

@@ -392,7 +392,7 @@ typedef enum ldm_task_kind {
 typedef struct ldm_task {
     size_t struct_size;
     int32_t kind;             /* an ldm_task_kind */
-    const char *component;    /* whose graph to run; its file is components.NAME.artefacts of manifest.json */
+    const char *component;    /* whose graph to run: one of components.NAME.artefacts of manifest.json */
     const ldm_tensor *inputs;
     size_t input_count;
     const ldm_tensor *outputs; /* that are needed, as they must be: name, type, shape and bytes, with data NULL. A graph
@@ -401,6 +401,11 @@ typedef struct ldm_task {
     int32_t step, steps;      /* sampling steps that are done, and those of the run */
     int32_t evaluations;      /* of the denoiser so far */
     double timestep;
+    const char *artefact;     /* the name of that graph, where the run's variant says which; NULL: any that has the
+                                 inputs and outputs of the contract, such as the first. A variant with caching takes
+                                 turns with two: what one gives beside its output, the run keeps, and feeds to the
+                                 other. What a way of the variant says else, its engine and precision, is the host's
+                                 to do */
 } ldm_task;
 
 LDM_API void ldm_task_init(ldm_task *task, size_t struct_size);
@@ -446,11 +451,11 @@ typedef struct ldm_engine_options {
     const char *engine;   /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for
                              it */
     const char *budget;   /* how far an image may be from the exact one: "exact" (NULL), "psnr=35" (dB) or "ssim=0.95".
-                             The fastest variant of the package that was measured to hold it, and whose engines and
-                             units of the CPU are here, draws; without one it is drawn exactly, and a notice says why.
-                             An engine or a provider that is named is the only one that a variant may have */
+                             The fastest variant of the package that was measured to hold it, whose engines and units
+                             of the CPU are here, and whose graphs open, draws; without one it is drawn exactly. Notices
+                             say why. An engine or a provider that is named is the only one that a variant may have */
     const char *variant;  /* a variant by its name, in place of the fastest; beside a budget it has to hold that. One
-                             whose engine or unit of the CPU is missing, or whose graphs are cut in parts, is
+                             whose engine or unit of the CPU is missing, or whose graphs do not open, is
                              LDM_ENGINE_FAILED */
 } ldm_engine_options;
 
@@ -505,11 +510,12 @@ LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *packag
 typedef struct ldm_report ldm_report;
 
 /* Compare the package in a folder with what torch computed, as `ldm-export verify` does: its contract, its tokens, each
-   graph that the engine reads, and a sampling run, with the inputs and outputs that the package carries. Variants are
-   left out: `budget` and `variant` are NULL. An application
-   does so where a new machine or provider is to be trusted. Every file is hashed now; nothing is written. Each stage is
-   logged as LDM_LOG_DETAIL before it begins. A package that does not pass is no failure of the call: ask the report.
-   options: NULL for the defaults. On failure *report is NULL (LDM_BAD_PACKAGE for what cannot be compared,
+   graph that the engine reads, and a sampling run, with the inputs and outputs that the package carries; and each
+   variant with what was recorded of it, where its engines and units of the CPU are here. An application does so where a
+   new machine or provider is to be trusted. Every file is hashed now; nothing is written. Each stage is logged as
+   LDM_LOG_DETAIL before it begins. A package that does not pass is no failure of the call: ask the report. options:
+   NULL for the defaults; `budget` and `variant` are NULL. An `engine` or a `provider` that is named leaves out the
+   variants that run with another. On failure *report is NULL (LDM_BAD_PACKAGE for what cannot be compared,
    LDM_ENGINE_FAILED). Free it with ldm_report_free. */
 LDM_API ldm_status ldm_verify(ldm_context *context, const char *folder, const ldm_engine_options *options,
                               ldm_report **report);

@@ -168,7 +168,7 @@ void notices_come_with_what_they_are_about() {
     settings.large_weights = 0;
     settings.memory_left = 1;  // too little to keep weights in, which is told
     ldm_engine engine(ldm::system_allocator(), its.package);
-    CHECK(engine.components.start(scope, settings).ok());
+    CHECK(engine.components->start(scope, settings).ok());
     its.seen.logged.clear();
     ldm_context* silent = nullptr;
     CHECK(ldm_context_create(nullptr, &silent) == LDM_OK);

@@ -7,6 +7,7 @@
 
 #include "core/codes.h"
 #include "src/engines/library_file.h"
+#include "src/engines/openvino/graph.h"
 #include "src/engines/openvino/places.h"
 #include "tests/failing_allocator.h"
 #include "tests/golden_graphs.h"
@@ -77,7 +78,7 @@ static void it_is_found_by_option_and_environment() {
     CHECK(opened(scratch.at("text.so")) == codes::engine_unavailable && says(failure, "cannot be loaded from"));
     CHECK(opened(scratch.path) == codes::engine_unavailable);
     CHECK(opened(FUTURE_PLUGIN) == codes::engine_unavailable &&
-          says(failure, "is a plugin of version 2; this library takes version 1"));
+          says(failure, "is a plugin of version 3; this library takes version 2"));
     ::setenv("LDM_OPENVINO", scratch.at("missing.so").c_str(), 1);
     CHECK(opened(FAKE_PLUGIN).empty());  // an option goes first
     CHECK(opened("") == codes::engine_unavailable && says(failure, ", which LDM_OPENVINO names"));
@@ -270,6 +271,28 @@ static void its_failures_have_a_code() {
               "height 4, width 6, tokens 5") == codes::engine_failed);
 }
 
+// It may take a precision and compute in another one, which is an error. tests/plugins/fake.c computes in float32.
+static void what_it_computes_in_is_asked_for() {
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    package::Package package(memory);
+    openvino::Plugin plugin;
+    CHECK(package.open(scope, golden_path("package"), package::Check::size).ok() && plugin.open(scope, FAKE_PLUGIN).ok());
+    const Artefact& graph = package.manifest().components.find("unet")->canonical();
+    auto opened = [&](std::optional<Precision> precision) {
+        openvino::GraphSettings settings;
+        engines::Engine engine;
+        settings.precision = precision;
+        Status status = openvino::open_graph(scope, memory, plugin, package, "unet", graph, settings, engine);
+        if (status.ok()) engine.close(engine.self);
+        return code_of(status);
+    };
+    CHECK(opened(std::nullopt).empty() && opened(Precision::fp32).empty());
+    CHECK(opened(Precision::bf16) == codes::engine_unavailable);
+    CHECK(says(failure, "OpenVINO computes unet in f32 here, not in bf16"));
+}
+
 // The sentences of the Python runtime.
 static void wrong_feeds_are_refused() {
     GoldenComponents opened(fake());
@@ -360,6 +383,7 @@ int main() {
     onnxruntime_is_not_needed();
     it_is_told_what_to_open();
     its_failures_have_a_code();
+    what_it_computes_in_is_asked_for();
     wrong_feeds_are_refused();
     linked_weights_are_read_through_hard_links();
     memory_may_run_out();

@@ -117,6 +117,11 @@ def choose(
     return choice
 
 
+def choice_of(engines: Mapping[str, str], threads: int | None) -> EngineChoice:
+    """Choose engines by component, "auto" where none is given. Raises InputError as `choose`."""
+    return choose(",".join(f"{component}={name}" for component, name in engines.items()) or AUTO, threads=threads)
+
+
 def most_threads() -> int:
     """Return the most threads of one operator: four for each CPU, 16 at least; more only wait for one another."""
     return max(16, 4 * (os.cpu_count() or 1))
@@ -155,22 +160,19 @@ def open_engine(
 
 
 def open_way(
-    choice: EngineChoice, package: Package, component: str, way: Way, artefact: str | None = None
+    choice: EngineChoice, package: Package, component: str, way: Way, artefact: Artefact | None = None
 ) -> OpenedEngine:
     """Load `component` of `package` as `way` says, whose engine it is whatever `choice` has; the settings are its.
 
-    artefact: the name of another one that is run in the same way. Raises what `open_engine` does.
+    artefact: another one that is run in the same way. Raises what `open_engine` does.
     """
-    chosen = artefact_named(package, component, way.artefact if artefact is None else artefact)
+    chosen = artefact_named(package, component, way.artefact) if artefact is None else artefact
     try:
         return _opened(_known(way.engine), choice, package, component, chosen, asked_precision(way, chosen))
     except EngineUnavailable:
         raise
     except EngineError as error:
-        message = (
-            f"{way.engine} does not run {chosen.name} of {component}: {error}; draw exactly, or with another variant"
-        )
-        raise EngineError(message) from error
+        raise EngineError(f"{way.engine} does not run {chosen.name} of {component}: {error}") from error
 
 
 def asked_precision(way: Way, artefact: Artefact) -> Precision | None:

@@ -44,6 +44,11 @@ class Settings:
     precision: Precision | None = None
 
 
+def not_computed(precision: Precision) -> str:
+    """Say that an engine does not compute in a precision, as half a sentence."""
+    return f"{precision} is no precision that it computes in"
+
+
 @dataclass(frozen=True)
 class EngineKind:
     """One row of the table of engines.
@@ -68,7 +73,5 @@ class EngineKind:
     automatic: Callable[[], bool] | None = None
     pick: Callable[[Package, str], Artefact] | None = None
     takes_options: bool = True
-    missing_for: Callable[[Precision], str | None] = lambda precision: (
-        f"{precision} is no precision that it computes in"
-    )
+    missing_for: Callable[[Precision], str | None] = not_computed
     is_faster: Callable[[Package, str], bool] | None = None

@@ -1,17 +1,19 @@
 """Profiles: what `ldm-export tune` found to draw a package fastest on this machine, kept in the user's cache folder."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
+from ldm_runtime.checks import shown
+from ldm_runtime.engines.choice import EngineChoice, choice_of
 from ldm_runtime.engines.cuda.driver import gpu_names
-from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.engines.units import cpu_units, cpuinfo
 from ldm_runtime.errors import FormatError, InputError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import cache_folder
@@ -19,7 +21,21 @@ from ldm_runtime.files.hash_cache import cache_folder
 FOLDER = "profiles"
 SCHEMA_VERSION = 1
 _MAX_BYTES = 2**22
-_DISTRIBUTIONS = ("ldm-runtime", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
+# What computes, by the names of its wheels.
+_DISTRIBUTIONS = (
+    "ldm-runtime",
+    "onnxruntime",
+    "onnxruntime-directml",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu12",
+    "onnxruntime-ep-openvino",
+    "onnxruntime-ep-webgpu",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu12",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +64,7 @@ class Best:
 
     def choice(self) -> EngineChoice:
         """Return the choice of engines that it is. Raises InputError for engines that this version does not know."""
-        text = ",".join(f"{component}={name}" for component, name in self.engines.items())
-        return choose(text or AUTO, threads=self.threads)
+        return choice_of(self.engines, self.threads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +125,12 @@ def place_of(package: str, machine: Machine) -> Path | None:
     return None if cache is None else cache / FOLDER / f"{package[:32]}-{key[:16]}.json"
 
 
-def read_profile(package: str, command: str) -> tuple[Profile | None, tuple[str, ...]]:
+def read_profile(package: str, components: Collection[str], command: str) -> tuple[Profile | None, tuple[str, ...]]:
     """Return the profile of a package on this machine, and what its user should know where there is none.
 
     A profile of another machine, or of other versions, does not count, and neither does a damaged one: both are said.
-    The machine is looked at only where there is a profile. package: its identity. command: what measures again.
+    The machine is looked at only where there is a profile. package: its identity. components: what it has engines for.
+    command: what measures again.
     """
     others = sorted(_profiles_of(package))
     if not others:
@@ -124,7 +140,9 @@ def read_profile(package: str, command: str) -> tuple[Profile | None, tuple[str,
     again = f"run `{command}` again"
     if place in others:
         try:
-            return _read(place, package, machine), ()
+            found = _read(place, package, machine)
+            _check_choices(found, components, place)
+            return found, ()
         except FormatError as error:
             return None, (f"the profile of this package is damaged and not followed: {error}; {again}",)
     for other in others:
@@ -156,12 +174,20 @@ def _read(place: Path, package: str, machine: Machine | None) -> Profile:
         raise FormatError(where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "json.type")
     if profile.package != package or machine not in (None, profile.machine):
         raise FormatError(where, "is of another package or machine than its name says", "json.type")
+    return profile
+
+
+def _check_choices(profile: Profile, components: Collection[str], place: Path) -> None:
+    """Raise FormatError if a choice is none for a package with these components."""
     for each in profile.chosen:
         try:
             each.choice()
         except InputError as error:
-            raise FormatError(where, f"has a choice that cannot be: {error}", "json.type") from None
-    return profile
+            raise FormatError(str(place), f"has a choice that cannot be: {error}", "json.type") from None
+        for component in each.engines:
+            if component not in components:
+                what = f"has an engine for {shown(component)}; expected one of {', '.join(components)}"
+                raise FormatError(str(place), what, "json.type")
 
 
 def _difference(then: Machine, now: Machine) -> str:
@@ -178,12 +204,8 @@ def _difference(then: Machine, now: Machine) -> str:
 
 
 def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in cpuinfo().splitlines() if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:
@@ -192,8 +214,6 @@ def _versions() -> dict[str, str]:
 
     found: dict[str, str] = {}
     for name in _DISTRIBUTIONS:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found.pop(name, None)
     return found

@@ -1,7 +1,7 @@
 """The table of engines. Adding one takes its file, which holds its row, and a line here."""
 
 from ldm_runtime.engines.engine import EngineKind
-from ldm_runtime.engines.openvino import OPENVINO
+from ldm_runtime.engines.openvino.row import OPENVINO
 from ldm_runtime.engines.ort.rows import ORT, ORT_PROVIDERS
 from ldm_runtime.engines.tensorrt.row import TENSORRT
 

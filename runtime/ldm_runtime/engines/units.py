@@ -48,12 +48,20 @@ _WINDOWS = {40: "avx2", 41: "avx512f", 43: "neon_dotprod", 66: "neon_i8mm", 67: 
 def cpu_units() -> frozenset[str]:
     """Return the units of this machine's CPU, keys of NAMES; those that cannot be found are not among them."""
     if sys.platform == "linux":
-        return read_cpuinfo(_read(CPUINFO))
+        return read_cpuinfo(cpuinfo())
     if sys.platform == "darwin":
         return _that_are(_MACOS, _sysctl())
     if sys.platform == "win32":
         return _that_are(_WINDOWS, ctypes.WinDLL("kernel32").IsProcessorFeaturePresent)
     return frozenset()
+
+
+def cpuinfo() -> str:
+    """Return what Linux tells of the CPUs; "" where there is no such file."""
+    try:
+        return CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # some containers hide it: nothing is known then
+        return ""
 
 
 def read_cpuinfo(text: str) -> frozenset[str]:
@@ -83,13 +91,6 @@ def _listed(names: Sequence[str], last: str) -> str:
 
 def _that_are(names: Mapping[Key, str], has: Callable[[Key], object]) -> frozenset[str]:
     return frozenset(unit for key, unit in names.items() if has(key))
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # some containers hide it: nothing is known then
-        return ""
 
 
 def _sysctl() -> Callable[[str], bool]:

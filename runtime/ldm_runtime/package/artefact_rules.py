@@ -41,13 +41,12 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
     if (component.canonical.format, component.canonical.engine) != ("onnx", "any"):
         _refuse(f"{where}.artefacts", "has a canonical graph that is not ONNX for any engine")
     check_listed(component.weights, manifest, f"{where}.weights")
-    parts = {artefact.name: artefact for artefact in component.artefacts}
-    inputs = {spec.name for spec in manifest.contract.components[name].inputs}
     for artefact in component.artefacts:
         here = f"{where}.artefacts[{shown(artefact.name)}]"
         _check_artefact(artefact, manifest, here)
         _check_format(artefact, component, here)
-        check_interface(artefact, parts, inputs, manifest.contract, here)
+        if artefact.interface is not None:
+            check_interface(artefact.interface, manifest.contract, f"{here}.interface")
         if artefact.requires is not None:
             _check_plan(name, artefact.requires, manifest.contract, f"{here}.requires")
     for key, entry in component.keys.items():

@@ -50,18 +50,6 @@ class PlanRequirements:
 
 
 @dataclasses.dataclass(frozen=True)
-class Hoist:
-    """A part of a graph that was cut off, because it depends on a few of the inputs alone.
-
-    inputs: those of the component. artefact: the part, another artefact of the component; its outputs are inputs of
-    the graph that it was cut off from.
-    """
-
-    inputs: tuple[str, ...]
-    artefact: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Artefact:
     """One form of a component: its canonical graph, or what was made of that for one engine.
 
@@ -82,7 +70,6 @@ class Artefact:
     difference: Difference | None
     requires: PlanRequirements | None = None
     interface: ComponentContract | None = dataclasses.field(default=None, metadata=OPTIONAL)
-    hoists: tuple[Hoist, ...] = dataclasses.field(default=(), metadata=OPTIONAL)
     kept: tuple[str, ...] = dataclasses.field(default=(), metadata=OPTIONAL)
     rescaled: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
 

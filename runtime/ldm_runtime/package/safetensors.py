@@ -56,8 +56,15 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
+    """What a file holds, but for the data."""
+
     tensors: dict[str, TensorInfo]  # in file order
     metadata: dict[str, str]
+
+    @property
+    def weights(self) -> int:
+        """The numbers in all tensors."""
+        return sum(math.prod(each.shape) for each in self.tensors.values())
 
 
 def read_header(path: Path) -> Header:

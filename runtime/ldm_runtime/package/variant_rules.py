@@ -103,9 +103,8 @@ def _require_fit(
     component: str, artefact: "Artefact", kept: "Artefact | None", manifest: "Manifest", where: str
 ) -> None:
     """Require that an artefact runs as the component; kept: the artefact whose outputs it may read, too."""
-    parts = {each.name: each for each in manifest.components[component].artefacts}
     given = () if kept is None else outputs_of(kept)
-    problem = misfit(artefact, parts, manifest.contract.components[component], given)
+    problem = misfit(artefact, manifest.contract.components[component], given)
     if problem is not None:
         _refuse(where, f"is {shown(artefact.name)}, which {problem}")
 

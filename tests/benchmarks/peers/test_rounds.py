@@ -10,7 +10,9 @@ from click.testing import CliRunner
 
 from benchmarks.peers.environments import PEERS, PeerFailed, environment_python, run_logged
 from benchmarks.peers.figures import ratios
-from benchmarks.peers.rounds import Models, Results, Runner, Settings, open_results, run_rounds, write_inputs
+from benchmarks.peers.inputs import write_inputs
+from benchmarks.peers.results import Results, Settings, open_results
+from benchmarks.peers.rounds import Models, Runner, run_rounds
 from benchmarks.peers.run import main
 from benchmarks.peers.tables import bars, render
 from ldm_runtime.engines.units import missing_units

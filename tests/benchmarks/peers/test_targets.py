@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.peers.environments import PEERS
-from benchmarks.peers.rounds import Results, Settings
+from benchmarks.peers.results import Results, Settings
 from benchmarks.peers.tables import render
 from benchmarks.peers.targets import RIVALRIES, Verdict, image_of_steps, verdicts
 

@@ -195,6 +195,16 @@ def test_results_without_accuracy_are_refused(tmp_path):
         picture_quality.read_accuracy(tmp_path)
 
 
+def test_accuracy_that_is_not_measured_cannot_be_judged(monkeypatch, tmp_path):
+    monkeypatch.setattr(picture_quality, "measure", lambda *args, **options: pytest.fail("the work began"))
+    arguments = ["--recipe", "a.toml", "--out", str(tmp_path), "--exact", str(tmp_path), "--section", "grids"]
+    done = CliRunner().invoke(picture_quality.main, arguments)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "Error: --exact judges the section accuracy, but --section names grids; add --section accuracy\n"
+    )
+
+
 def test_a_budget_that_nothing_is_within_is_not_measured_as_if_it_were(package, recipe, tmp_path):
     with pytest.raises(InputError, match="no variant of tiny is within psnr=30 here"):
         picture_quality.measure(package, recipe, tmp_path / "out", mean_colours, budget="psnr=30")

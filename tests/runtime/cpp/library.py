@@ -16,10 +16,14 @@ COUNTED = {"prompts": "prompt_count", "seeds": "seed_count", "images": "image_co
 
 
 class Evaluation(NamedTuple):
-    """A component that was run, and its feeds."""
+    """A component that was run, its feeds, and the name of its graph where the run says which."""
 
     component: str
     feeds: dict[str, np.ndarray]
+    artefact: str | None = None
+
+
+Host = Callable[[Evaluation], dict[str, np.ndarray]]  # an engine: all outputs of the graph
 
 
 class Library(Context):
@@ -152,11 +156,11 @@ class Run:
     """A run of the library, which is drawn by its engine."""
 
     def __init__(self, library: Library, handle: ctypes.c_void_p, notices: list[str]) -> None:
-        self._library, self._handle, self.notices = library, handle, notices
+        self.library, self.handle, self.notices = library, handle, notices
         self.evaluations: list[Evaluation] = []  # so far
 
     def __del__(self) -> None:
-        self._library.calls.ldm_run_free(self._handle)
+        self.library.calls.ldm_run_free(self.handle)
 
     def draw(self) -> "Run":
         """Take it to its end."""
@@ -164,40 +168,54 @@ class Run:
             pass
         return self
 
-    def tasks(self) -> Iterator[Any]:
-        """Take it to its end, and yield each task once it is done."""
-        library = self._library
+    def tasks(self, host: Host | None = None) -> Iterator[Any]:
+        """Take it to its end, and yield each task once it is done. host: evaluates in place of the library's engine."""
+        library = self.library
         task = library.begun("ldm_task")
         while task.kind != DONE or not self.evaluations:
-            library.call("ldm_run_next", self._handle, ctypes.byref(task))
+            library.call("ldm_run_next", self.handle, ctypes.byref(task))
             if task.kind == EVALUATE:
                 self.evaluations.append(self._evaluation(task))
-                library.call("ldm_engine_evaluate", library.engine, self._handle, ctypes.byref(task))
+                if host is None:
+                    library.call("ldm_engine_evaluate", library.engine, self.handle, ctypes.byref(task))
+                else:
+                    self._give(host(self.evaluations[-1]))
             yield task
 
     def preview(self) -> None:
         """Ask for a preview, which one of the next tasks tells."""
-        self._library.call("ldm_run_preview", self._handle)
+        self.library.call("ldm_run_preview", self.handle)
 
     def _evaluation(self, task: Any) -> Evaluation:
-        tensors = ctypes.cast(task.inputs, ctypes.POINTER(self._library.structures["ldm_tensor"]))
+        tensors = ctypes.cast(task.inputs, ctypes.POINTER(self.library.structures["ldm_tensor"]))
         feeds = {}
         for tensor in tensors[: task.input_count]:
             dtype = {FLOAT32: np.float32, INT64: np.int64}.get(tensor.element_type, np.int32)
             content = ctypes.string_at(tensor.data, tensor.bytes)
             feeds[tensor.name.decode()] = np.frombuffer(content, dtype).reshape(tensor.shape[: tensor.rank])
-        return Evaluation(task.component.decode(), feeds)
+        artefact = None if task.artefact is None else task.artefact.decode()
+        return Evaluation(task.component.decode(), feeds, artefact)
+
+    def _give(self, outputs: dict[str, np.ndarray]) -> None:
+        made = self.library.structures["ldm_tensor"]
+        arrays = {name.encode(): np.ascontiguousarray(array, np.float32) for name, array in outputs.items()}
+        given = (made * len(arrays))()
+        for tensor, (name, array) in zip(given, arrays.items(), strict=True):
+            tensor.name, tensor.element_type, tensor.rank = name, FLOAT32, array.ndim
+            tensor.shape[: array.ndim] = array.shape
+            tensor.data, tensor.bytes = array.ctypes.data, array.nbytes
+        self.library.call("ldm_run_give", self.handle, given, ctypes.c_size_t(len(arrays)))
 
     @property
     def count(self) -> int:
         """The number of images."""
-        return int(self._library.calls.ldm_run_image_count(self._handle))
+        return int(self.library.calls.ldm_run_image_count(self.handle))
 
     @property
     def seeds(self) -> tuple[int, ...]:
         def seed(image: int) -> int:
             value = ctypes.c_uint64()
-            self._library.call("ldm_run_seed", self._handle, ctypes.c_size_t(image), ctypes.byref(value))
+            self.library.call("ldm_run_seed", self.handle, ctypes.c_size_t(image), ctypes.byref(value))
             return value.value
 
         return tuple(map(seed, range(self.count)))
@@ -206,7 +224,7 @@ class Run:
     def latents(self) -> np.ndarray:
         """After the last step, float32 (B, C, h, w)."""
         place, shape = ctypes.POINTER(ctypes.c_float)(), (ctypes.c_int64 * 4)()
-        self._library.call("ldm_run_latents", self._handle, ctypes.byref(place), shape)
+        self.library.call("ldm_run_latents", self.handle, ctypes.byref(place), shape)
         return np.ctypeslib.as_array(place, tuple(shape)).copy()
 
     @property
@@ -215,8 +233,8 @@ class Run:
         return np.stack([self._image(index) for index in range(self.count)])
 
     def _image(self, index: int) -> np.ndarray:
-        image = self._library.begun("ldm_image")
-        self._library.call("ldm_run_image", self._handle, ctypes.c_size_t(index), ctypes.byref(image))
+        image = self.library.begun("ldm_image")
+        self.library.call("ldm_run_image", self.handle, ctypes.c_size_t(index), ctypes.byref(image))
         content = ctypes.string_at(image.pixels, image.width * image.height * 3)
         return np.frombuffer(content, np.uint8).reshape(image.height, image.width, 3)
 
@@ -224,6 +242,6 @@ class Run:
         """How an image was made so far, in the library's order."""
         pairs, count = [ctypes.POINTER(ctypes.c_char_p)() for _ in range(2)], ctypes.c_size_t()
         places = [ctypes.byref(each) for each in (*pairs, count)]
-        self._library.call("ldm_run_metadata", self._handle, ctypes.c_size_t(image), *places)
+        self.library.call("ldm_run_metadata", self.handle, ctypes.c_size_t(image), *places)
         keys, values = ([text.decode() for text in each[: count.value]] for each in pairs)
         return dict(zip(keys, values, strict=True))

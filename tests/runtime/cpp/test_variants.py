@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 import ldm_runtime
+from ldm_runtime.engines.choice import artefact_named
+from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.open import open_package
 from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import cached_package, tiny_package
 from tests.runtime.cpp.context import Refusal
-from tests.runtime.cpp.library import Library
+from tests.runtime.cpp.library import Evaluation, Library
 from tests.runtime.lossy_package import variant, with_variants
 from tests.runtime.notices import said
-from tests.runtime.package.varied_package import add_variants
 from tests.runtime.quantised_package import DATA, INT8, WEIGHTS, with_int8
 
 pytestmark = pytest.mark.slow
@@ -122,6 +122,41 @@ def test_kept_features_of_the_prompts_are_read_where_guidance_has_ended(tmp_path
     with_variants(folder, cached_package.variant(4, guidance_until=0.5))
     both(folder, opened, {**OPTIONS, "steps": 6, "negative": "blue"}, variant="cached")
     both(folder, opened, {**OPTIONS, "steps": 6, "guidance_interval": (0.3, 0.6)}, variant="cached")
+
+
+@pytest.mark.parametrize(("interval", "until"), [(2, 1.0), (3, 0.5)])
+def test_a_host_with_an_engine_of_its_own_is_told_which_graph_to_run_and_fed_what_was_kept(
+    tmp_path: Path, opened: Open, interval: int, until: float
+) -> None:
+    folder = cached_package.make(tmp_path / "cached")
+    with_variants(folder, cached_package.variant(interval, guidance_until=until))
+    options = {**OPTIONS, "steps": 7, "negative": "blue"}
+    expected, _ = both(folder, opened, options, variant="cached")
+    package = open_package(folder)
+
+    def host(its: Evaluation) -> dict[str, np.ndarray]:
+        parts = package.manifest.components[its.component]
+        artefact = parts.canonical if its.artefact is None else artefact_named(package, its.component, its.artefact)
+        return OrtEngine(package.file(artefact.file)).run(its.feeds)
+
+    run = opened(folder).sample("red", variant="cached", **options)
+    for _ in run.tasks(host):
+        pass
+    graphs = [each.artefact for each in run.evaluations if each.component == "unet"]
+    assert graphs == ["deep" if row % interval == 0 else "shallow" for row in range(len(graphs))]
+    assert {each.artefact for each in run.evaluations if each.component != "unet"} == {None}
+    np.testing.assert_array_equal(run.latents, expected)
+
+
+def test_a_host_of_an_older_header_is_told_that_it_cannot_know_the_graph(tmp_path: Path, opened: Open) -> None:
+    folder = cached_package.make(tmp_path / "cached")
+    for variant_name in (None, "cached"):
+        run = opened(folder).sample("red", variant=variant_name, **OPTIONS)
+        task = run.library.begun("ldm_task")
+        task.struct_size -= ctypes.sizeof(ctypes.c_void_p)  # without `artefact`
+        refused = run.library.refusal("ldm_run_next", run.handle, ctypes.byref(task))
+        assert (refused is None) is (variant_name is None)
+        assert refused is None or ("the variant cached takes turns" in refused[1] and refused[0] == "other.misuse")
 
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -238,20 +273,6 @@ def test_what_cannot_be_is_refused_in_the_same_words(package: Callable[..., Path
         ldm_runtime.load(folder, engine="auto", **REFUSED[why])
     with pytest.raises(Refusal) as found:
         opened(folder, **REFUSED[why])
-    assert (found.value.code, found.value.text) == (expected.value.code, str(expected.value))
-
-
-def test_a_graph_that_was_cut_in_parts_is_refused_in_the_same_words(tmp_path: Path, opened: Open) -> None:
-    folder = add_variants(tiny_package.make(tmp_path / "package"))
-    *others, hoisted = open_package(folder).manifest.variants
-    ways = {name: Way("ort", way.artefact, "fp32", ()) for name, way in hoisted.ways.items()}
-    with_variants(
-        folder, *others, dataclasses.replace(hoisted, ways=ways, run=dataclasses.replace(hoisted.run, steps=3))
-    )
-    with pytest.raises(LdmError, match="hoisted does not run here: a graph of it is cut in parts") as expected:
-        ldm_runtime.load(folder, engine="auto", variant="hoisted")
-    with pytest.raises(Refusal) as found:
-        opened(folder, variant="hoisted")
     assert (found.value.code, found.value.text) == (expected.value.code, str(expected.value))
 
 

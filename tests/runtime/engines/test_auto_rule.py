@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ldm_export.verify.gate import proving_engines
-from ldm_runtime.engines import openvino_rule
 from ldm_runtime.engines.choice import automatic_engines, choose, open_engine
+from ldm_runtime.engines.openvino import rule
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.artefacts import Difference
@@ -18,10 +18,10 @@ from ldm_runtime.package.open import Package, open_package
 def package(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     """A package whose denoiser counts as a large one, on a machine that counts as one with AVX-512."""
     opened = open_package(tiny)
-    monkeypatch.setattr(openvino_rule, "LEAST_WEIGHTS", 1)
-    monkeypatch.setattr(openvino_rule, "LEAST_STEPS", opened.manifest.contract.defaults.steps)
-    monkeypatch.setattr(openvino_rule, "cpu_units", lambda: frozenset({"avx512f"}))
-    monkeypatch.setattr(openvino_rule, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(rule, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(rule, "LEAST_STEPS", opened.manifest.contract.defaults.steps)
+    monkeypatch.setattr(rule, "cpu_units", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr(rule, "available_memory", lambda: 10**9)
     return opened
 
 
@@ -49,19 +49,19 @@ def test_nothing_else_is(component, package):
     ],
 )
 def test_each_condition_decides(name, value, package, monkeypatch):
-    monkeypatch.setattr(openvino_rule, name, value)
+    monkeypatch.setattr(rule, name, value)
     assert considered(package) == ["ort"]
     assert open_engine(choose(), package, "unet").name == "ort"
 
 
 def test_a_machine_that_does_not_tell_its_memory_has_enough(package, monkeypatch):
-    monkeypatch.setattr(openvino_rule, "available_memory", lambda: None)
+    monkeypatch.setattr(rule, "available_memory", lambda: None)
     assert considered(package) == ["openvino", "ort"]
 
 
 def test_without_openvino_it_is_not_considered_and_no_weights_are_looked_at(package, monkeypatch):
-    monkeypatch.setattr(openvino_rule.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(openvino_rule.safetensors, "read_header", lambda path: pytest.fail("at every start"))
+    monkeypatch.setattr(rule.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(rule.safetensors, "read_header", lambda path: pytest.fail("at every start"))
     assert considered(package) == ["ort"]
 
 

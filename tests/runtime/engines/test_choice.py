@@ -11,7 +11,15 @@ import onnxruntime
 import pytest
 
 import ldm_runtime
-from ldm_runtime.engines.choice import artefact_for, artefacts_for, choose, most_threads, open_engine, readable_by
+from ldm_runtime.engines.choice import (
+    artefact_for,
+    artefacts_for,
+    choice_of,
+    choose,
+    most_threads,
+    open_engine,
+    readable_by,
+)
 from ldm_runtime.engines.engine import EngineKind, Settings
 from ldm_runtime.engines.ort import providers as ort_providers
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
@@ -30,6 +38,12 @@ TELLS = "get_provider_graph_assignment_info"  # ONNX Runtime 1.24's method that 
 def test_a_name_is_for_all_components():
     assert choose("ort").names(CONTRACT) == dict.fromkeys(COMPONENTS, "ort")
     assert choose().names(CONTRACT) == dict.fromkeys(COMPONENTS, "auto")
+
+
+def test_engines_by_component_are_a_choice():
+    choice = choice_of({"unet": "openvino", "vae_decoder": "ort"}, 1)
+    assert dict(choice.parts) == {"unet": "openvino", "vae_decoder": "ort"} and choice.threads == 1
+    assert choice_of({}, None).text == "auto"
 
 
 def test_names_by_part_leave_the_rest_to_auto():

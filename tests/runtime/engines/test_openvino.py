@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import ldm_runtime
-from ldm_runtime.engines import openvino
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.engine import Settings
-from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
-from ldm_runtime.engines.openvino_forms import Compiled, Primed
+from ldm_runtime.engines.openvino import library, row
+from ldm_runtime.engines.openvino.engine import OpenVinoEngine
+from ldm_runtime.engines.openvino.forms import Compiled, Primed
+from ldm_runtime.engines.openvino.library import import_openvino, read_graph
+from ldm_runtime.engines.openvino.properties import properties_of
 from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
@@ -172,6 +174,7 @@ def test_a_run_that_ends_after_the_engine_was_closed_keeps_nothing(tiny: Path, c
 
 def test_without_openvino_the_extra_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(library, "_core", library._core.__wrapped__)  # as in a process that has not made it yet
     assert "pip install 'ldm-runtime[openvino]'" in str(ENGINES["openvino"].missing())
     with pytest.raises(EngineUnavailable, match="OpenVINO cannot be imported"):
         ldm_runtime.load(tiny, engine="openvino")
@@ -180,7 +183,7 @@ def test_without_openvino_the_extra_is_named(tiny: Path, monkeypatch: pytest.Mon
 def test_importing_openvino_reports_to_nobody(tmp_path: Path) -> None:
     """Its telemetry writes into the home folder and asks the network, on import."""
     program = (
-        "import sys; from ldm_runtime.engines.openvino import import_openvino; import_openvino();"
+        "import sys; from ldm_runtime.engines.openvino.library import import_openvino; import_openvino();"
         "assert sys.modules['openvino_telemetry'] is None; assert 'urllib.request' not in sys.modules"
     )
     runtime = str(Path(ldm_runtime.__file__).parents[1])
@@ -194,7 +197,7 @@ def test_an_interruption_after_engines_have_ended_is_only_that(tiny: Path) -> No
     """Plugins that ended out of order left a stack for signal handlers that was gone."""
     program = (
         "import os, signal, sys; from pathlib import Path; from ldm_runtime.package.open import open_package;"
-        "from ldm_runtime.engines.openvino import OpenVinoEngine;"
+        "from ldm_runtime.engines.openvino.engine import OpenVinoEngine;"
         f"path = Path({str(tiny)!r}); contract = open_package(path).manifest.contract;"
         "names = ('unet', 'vae_decoder', 'text_encoder');"
         "kept = [OpenVinoEngine(path / name / 'model.onnx', contract, name) for name in names];"
@@ -236,9 +239,7 @@ def test_compiled_models_are_kept_for_these_settings_alone(tmp_path: Path, monke
     artefact = package.manifest.components["vae_decoder"].artefacts[-1]
     plain = Settings(2, {"device": "CPU"})
     others = [Settings(1, plain.options), Settings(2), Settings(2, plain.options, "bf16")]
-    kept = [
-        openvino._cache(package, artefact, settings) for settings in (plain, *others, Settings(2, {"device": "CPU"}))
-    ]
+    kept = [row._cache(package, artefact, settings) for settings in (plain, *others, Settings(2, {"device": "CPU"}))]
     assert kept[0] == kept[-1] is not None and len(set(kept)) == 4
 
 
@@ -258,17 +259,16 @@ def test_bfloat16_is_compiled_beside_float32(tmp_path: Path, monkeypatch) -> Non
 def test_what_openvino_is_told_follows_from_precision_and_artefact(tiny: Path) -> None:
     canonical = open_package(tiny).manifest.components["unet"].canonical
     int8 = dataclasses.replace(canonical, precision="int8")
-    properties = openvino._properties
-    assert properties(canonical, Settings(None, {"device": "CPU"})) == {"device": "CPU"}
-    assert properties(canonical, Settings(precision="bf16")) == {"INFERENCE_PRECISION_HINT": "bf16"}
-    assert properties(int8, Settings()) == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "savings": "none"}
-    assert properties(int8, Settings(None, {"device": "NPU"})) == {"device": "NPU", "savings": "none"}
+    assert properties_of(canonical, Settings(None, {"device": "CPU"})) == {"device": "CPU"}
+    assert properties_of(canonical, Settings(precision="bf16")) == {"INFERENCE_PRECISION_HINT": "bf16"}
+    assert properties_of(int8, Settings()) == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "savings": "none"}
+    assert properties_of(int8, Settings(None, {"device": "NPU"})) == {"device": "NPU", "savings": "none"}
     with pytest.raises(EngineUnavailable, match="bf16 is for OpenVINO on the CPU, but its option device is GPU"):
-        properties(canonical, Settings(None, {"device": "GPU"}, "bf16"))
+        properties_of(canonical, Settings(None, {"device": "GPU"}, "bf16"))
     with pytest.raises(
         InputError, match="INFERENCE_PRECISION_HINT is f32, but what was chosen computes in bf16; leave"
     ):
-        properties(canonical, Settings(None, {"INFERENCE_PRECISION_HINT": "f32"}, "bf16"))
+        properties_of(canonical, Settings(None, {"INFERENCE_PRECISION_HINT": "f32"}, "bf16"))
 
 
 def test_what_openvino_computes_in_another_precision_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

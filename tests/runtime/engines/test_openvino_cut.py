@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.engines.openvino import import_openvino, shared_core
-from ldm_runtime.engines.openvino_cut import cut_off
+from ldm_runtime.engines.openvino.cut import cut_off
+from ldm_runtime.engines.openvino.library import import_openvino, shared_core
 
 op = import_openvino().opset13
 

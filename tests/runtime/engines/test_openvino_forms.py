@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ldm_runtime.engines import openvino_savings
 from ldm_runtime.engines.choice import choose, open_engine
-from ldm_runtime.engines.openvino import OpenVinoEngine
-from ldm_runtime.engines.openvino_forms import Forms, Primed, Sizes
-from ldm_runtime.engines.openvino_savings import read_savings
+from ldm_runtime.engines.openvino.engine import OpenVinoEngine
+from ldm_runtime.engines.openvino.forms import Forms, Primed, Sizes
+from ldm_runtime.engines.openvino.savings import WINOGRAD, read_savings
 from ldm_runtime.errors import EngineError, InputError
 from ldm_runtime.package.open import open_package
 from tests.runtime.engines.test_ort import feeds
@@ -170,7 +169,7 @@ def test_which_savings_are_made() -> None:
     assert read_savings("auto", 2**26, "f32", None) == {"upsampling", "winograd"}
     assert read_savings("auto", 2**20, "f32", None) == set() == read_savings("none", 2**30, "f32", None)
     assert read_savings("text,time", 1, "f32", None) == {"text", "time"}
-    assert read_savings("auto", 2**30, "bf16", None) == names - {openvino_savings.WINOGRAD}
+    assert read_savings("auto", 2**30, "bf16", None) == names - {WINOGRAD}
     assert read_savings("auto", 2**30, "f32", 11 * 2**30) == set()
     assert read_savings("auto", 2**30, "f32", 12 * 2**30) == names
     assert read_savings("text", 2**30, "f32", 2**30) == {"text"}

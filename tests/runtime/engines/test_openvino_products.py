@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ldm_runtime.engines.openvino import import_openvino, shared_core
-from ldm_runtime.engines.openvino_products import (
+from ldm_runtime.engines.openvino.library import import_openvino, shared_core
+from ldm_runtime.engines.openvino.products import (
     METHODS,
     MIN_CHANNELS,
     UPSAMPLING,
@@ -131,6 +131,6 @@ def test_narrow_convolutions_odd_heights_and_few_pixels_stay(out, inside, sides,
 
 
 def test_a_wrong_sum_of_weights_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldm_runtime.engines.openvino_products._TAPS", (((0,), (1, 2)), ((0,), (1, 2))))
+    monkeypatch.setattr("ldm_runtime.engines.openvino.products._TAPS", (((0,), (1, 2)), ((0,), (1, 2))))
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         rewritten(lambda image: convolved(doubled(image)), (4, 4, 6), 1)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ldm_export.verify.gate import prove_package
-from ldm_runtime.engines import openvino_savings
 from ldm_runtime.engines.choice import choose, open_engine
-from ldm_runtime.engines.openvino import OpenVinoEngine
-from ldm_runtime.engines.openvino_forms import Primed
-from ldm_runtime.engines.split import Part, Split
+from ldm_runtime.engines.openvino import savings as module
+from ldm_runtime.engines.openvino.engine import OpenVinoEngine
+from ldm_runtime.engines.openvino.forms import Primed
+from ldm_runtime.engines.openvino.split import Part, Split
 from ldm_runtime.package.open import open_package, read_manifest
 from ldm_runtime.package.tensor_spec import TensorSpec
 
@@ -74,7 +74,7 @@ def test_a_first_text_of_one_token_spoils_none_of_those_that_come_later(savings,
 
 
 def test_swapped_keys_and_values_do_not_pass_the_gate(proven, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_savings, "_LARGE", dict.fromkeys(openvino_savings._LARGE, 0))
+    monkeypatch.setattr(module, "_LARGE", dict.fromkeys(module._LARGE, 0))
     package = proven("sd15")
     said: list[str] = []
     report = prove_package(package, read_manifest(package), engine="openvino", progress=said.append)

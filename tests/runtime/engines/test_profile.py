@@ -3,16 +3,22 @@
 import dataclasses
 import json
 import math
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from ldm_runtime.engines import profile as profiles
+from ldm_runtime.engines import units
+from ldm_runtime.engines.ort import session
+from ldm_runtime.engines.ort.providers import PROVIDERS
 from ldm_runtime.engines.profile import Best, Machine, Measured, Profile, place_of, read_profile, this_machine
 from ldm_runtime.files import strict_json
 
+ROOT = Path(__file__).parents[3]
 PACKAGE, OTHER = "ab" * 32, "cd" * 32
 HERE = Machine("Xeon", ("avx2", "avx512f"), 2, (), {"ldm-runtime": "0.1.0", "openvino": "2026.4.1"})
+COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
 AGAIN = "run `ldm-export tune ./sd15` again"
 
 
@@ -55,7 +61,7 @@ def keep(profile: Profile, place: Path | None = None) -> Path:
 
 
 def read(package: str = PACKAGE) -> tuple[Profile | None, tuple[str, ...]]:
-    return read_profile(package, "ldm-export tune ./sd15")
+    return read_profile(package, COMPONENTS, "ldm-export tune ./sd15")
 
 
 def test_a_profile_is_read_as_it_was_written():
@@ -131,6 +137,10 @@ def test_a_damaged_profile_is_as_none_and_said(content, why):
         ({"chosen": (Best("", {"unet": "abacus"}, None, 0.1),)}, "engine is 'abacus'"),
         ({"chosen": (Best("", {}, 0, 0.1),)}, "threads is 0"),
         ({"chosen": (Best("", {"unet": "ort,vae"}, None, 0.1),)}, "has a choice that cannot be"),
+        (
+            {"chosen": (Best("", {"vae": "ort"}, None, 0.1),)},
+            "has an engine for 'vae'; expected one of text_encoder, unet",
+        ),
     ],
 )
 def test_a_profile_that_cannot_be_is_as_none_and_said(change, why):
@@ -180,3 +190,20 @@ def test_this_machine_is_described_alike_twice(monkeypatch):
     here = this_machine()
     assert here == this_machine() and here.cpu and here.cores >= 1
     assert "onnxruntime" in here.versions and list(here.units) == sorted(here.units)
+
+
+def test_a_machine_that_hides_its_cpus_is_described_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.setattr(units, "CPUINFO", tmp_path)  # a folder cannot be read
+    assert this_machine().cpu
+
+
+def test_every_wheel_that_computes_has_its_version_in_a_profile():
+    """By the extras of the runtime and by what is to be installed for each provider."""
+    extras = tomllib.loads((ROOT / "runtime/pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wheels = {wheel.partition(">")[0] for wheels in extras.values() for wheel in wheels if "ldm-" not in wheel}
+    wheels -= {"cuda-bindings"}  # calls the driver, computes nothing
+    commands = [provider.install.split()[2:] for provider in PROVIDERS.values()]
+    wheels |= {word for words in commands for word in words if "ldm-runtime" not in word}
+    assert wheels | set(session._DISTRIBUTIONS) <= set(profiles._DISTRIBUTIONS)
+    assert {"tensorrt-rtx-cu12", "onnxruntime-qnn", "tensorrt"} <= wheels

@@ -109,7 +109,7 @@ def test_a_package_without_plans_says_how_to_build_them(package: Package) -> Non
 
 
 def header(path: Path, *, bits: int = 0b1100, version: tuple[int, ...] = (1, 7, 1, 116), size: int = 100) -> Path:
-    """As TensorRT for RTX writes it; `tests/targets/tensorrt/test_build.py` reads real ones."""
+    """As TensorRT for RTX writes it; `tests/targets/tensorrt/test_loading.py` reads real ones."""
     head = bytearray(64)
     head[:4] = b"vtrt"
     struct.pack_into("<Q", head, 16, size)

@@ -32,11 +32,6 @@ ARTEFACTS = [
     onnx("int8", *INT8_DATA, engine="ort_cpu", precision="int8", **LOSSY, kept=["conv_in", "conv_out"]),
     onnx("deep", interface={"inputs": [SAMPLE, TIMESTEP, TEXT], "outputs": [OUTPUT, DEEP_OUTPUT]}),
     onnx("shallow", interface={"inputs": [SAMPLE, DEEP_OUTPUT], "outputs": [OUTPUT]}),
-    onnx(
-        "step",
-        interface={"inputs": [SAMPLE, TIMESTEP, TEXT_KEYS], "outputs": [OUTPUT]},
-        hoists=[{"inputs": ["encoder_hidden_states"], "artefact": "keys"}],
-    ),
     onnx("keys", interface={"inputs": [TEXT], "outputs": [TEXT_KEYS]}),
     onnx("fp16", "unet/model.fp16.safetensors", engine="openvino", precision="fp16", **LOSSY, rescaled=64.0),
 ]
@@ -81,8 +76,8 @@ VARIANTS = [
         error={**ERROR, "psnr": None},
     ),
     variant(
-        "hoisted",
-        {"unet": way("ort:cuda", "step", "bf16"), "vae_decoder": way("openvino", "canonical", "bf16")},
+        "mixed",
+        {"unet": way("ort:cuda", "canonical", "bf16"), "vae_decoder": way("openvino", "canonical", "bf16")},
         error={**ERROR, "components": dict.fromkeys(("unet", "vae_decoder"), LOSSY["difference"])},
     ),
 ]
@@ -112,7 +107,7 @@ def test_a_manifest_with_variants_survives_the_round_trip(good: str) -> None:
 
 def test_a_manifest_without_variants_says_nothing_of_them(good: str) -> None:
     text = manifest_json.dump(manifest_json.parse(good, "manifest.json"))
-    for key in ("variants", "interface", "hoists", "kept", "rescaled"):
+    for key in ("variants", "interface", "kept", "rescaled"):
         assert f'"{key}"' not in text
 
 
@@ -127,8 +122,7 @@ def test_an_engine_may_pick_what_is_exact_and_what_no_variant_names(good: str) -
 
 
 UNET = ("components", "unet", "artefacts")
-INT8, DEEP, SHALLOW, STEP, KEYS, FP16 = (*UNET, 1), (*UNET, 2), (*UNET, 3), (*UNET, 4), (*UNET, 5), (*UNET, 6)
-HOIST = (*STEP, "hoists", 0)
+INT8, DEEP, FP16 = (*UNET, 1), (*UNET, 2), (*UNET, 5)
 ELSEWHERE = "vae_decoder/model.safetensors"
 OWN = "unet/model.int8.safetensors"
 WEIGHTS = "unet/model.safetensors"
@@ -174,38 +168,15 @@ WRONG_PARTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "size of an interface": ((*DEEP, "interface", "outputs", 1, "dims", 1), 0, "dims is 0; expected 1 to"),
     "tensor of an interface twice": ((*DEEP, "interface", "outputs", 1, "name"), "out_sample", "names a tensor twice"),
     "input and output": ((*DEEP, "interface", "outputs", 1, "name"), "sample", "an input and an output named 'sample'"),
-    "parts without an interface": ((*STEP, "interface"), None, "hoists has parts of a graph without an interface"),
-    "part of no inputs": ((*HOIST, "inputs"), [], r"hoists\[0\]\.inputs is empty"),
-    "part of an unknown input": ((*HOIST, "inputs"), ["text"], "has 'text', which is no input of the component"),
-    "part that is not there": ((*HOIST, "artefact"), "values", "is 'values'; expected an artefact with an interface"),
-    "part with the contract's interface": (
-        (*HOIST, "artefact"),
-        "int8",
-        "is 'int8'; expected an artefact with an inter",
-    ),
-    "part of itself": ((*HOIST, "artefact"), "step", "is 'step'; expected an artefact with an interface and no parts"),
-    "part of other inputs": ((*HOIST, "inputs"), ["timestep"], "lacks 'encoder_hidden_states', which keys reads"),
-    "part that nobody reads": ((*KEYS, "interface", "outputs", 0, "name"), "k", "makes 'k', which is no such input of"),
-    "part of another width": (
-        (*KEYS, "interface", "outputs", 0, "dims", 2),
-        5,
-        "makes 'keys', which is no such input of",
-    ),
-    "part twice": (
-        (*STEP, "hoists"),
-        [{"inputs": ["encoder_hidden_states"], "artefact": "keys"}] * 2,
-        "hoists makes 'keys' twice; expected each once",
-    ),
-    "unknown key of a part": ((*HOIST, "inputs_"), [], "has the unknown key 'inputs_'"),
 }
-FIRST, CACHED, HOISTED = ("variants", 0), ("variants", 1), ("variants", 2)
+FIRST, CACHED, MIXED = ("variants", 0), ("variants", 1), ("variants", 2)
 FOUND, CACHING = (*FIRST, "error"), (*CACHED, "run", "caching")
 WRONG_VARIANTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "no list": (("variants",), {}, "variants must be a list"),
     "key missing": ((*FIRST, "time"), REMOVED, r"variants\[0\] lacks the key 'time'"),
     "too many": (("variants",), [VARIANTS[0]] * 65, "variants has 65 variants; expected 64 at most"),
     "name of another form": ((*FIRST, "name"), "a/b", r"variants\['a/b'\]\.name is 'a/b'; expected up to 200 letters"),
-    "name twice": ((*FIRST, "name"), "cached", "has the names cached, cached, hoisted; expected each once"),
+    "name twice": ((*FIRST, "name"), "cached", "has the names cached, cached, mixed; expected each once"),
     "no methods": ((*FIRST, "methods"), [], "methods is empty"),
     "method of another form": (
         (*FIRST, "methods"),
@@ -232,12 +203,12 @@ WRONG_VARIANTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     ),
     "unit twice": ((*FIRST, "ways", "unet", "units"), ["a", "a"], "units has 'a' twice; expected each once"),
     "integers of a graph of floats": (
-        (*HOISTED, "ways", "vae_decoder", "precision"),
+        (*MIXED, "ways", "vae_decoder", "precision"),
         "int8",
         "precision is int8; expected fp32 as the artefact's, or a precision of floating point",
     ),
-    "way of a part": ((*HOISTED, "ways", "unet", "artefact"), "keys", "is 'keys', which does not make 'out_sample'"),
-    "way of what reads more": ((*HOISTED, "ways", "unet", "artefact"), "shallow", "reads 'deep', which nothing makes"),
+    "way of other outputs": ((*MIXED, "ways", "unet", "artefact"), "keys", "which does not make 'out_sample'"),
+    "way of what reads more": ((*MIXED, "ways", "unet", "artefact"), "shallow", "reads 'deep', which nothing makes"),
     "way beside caching": (
         (*CACHED, "ways", "unet"),
         way("ort", "int8", "int8"),

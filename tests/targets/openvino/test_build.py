@@ -18,7 +18,7 @@ from ldm_export.targets.openvino.graph import convert, convert_and_measure
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.compare import measure
 from ldm_export.verify.gate import prove_package, verify_package
-from ldm_runtime.engines.openvino import OpenVinoEngine
+from ldm_runtime.engines.openvino.engine import OpenVinoEngine
 from ldm_runtime.errors import PackageError
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.artefacts import Difference

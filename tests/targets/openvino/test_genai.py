@@ -19,7 +19,7 @@ from ldm_export.targets.openvino import build as openvino_build
 from ldm_export.targets.openvino.genai import check_genai, scheduler_config, share_weights, write_integer_timestep
 from ldm_export.targets.openvino.graph import convert
 from ldm_export.verify.gate import prove_package
-from ldm_runtime.engines.openvino import import_openvino, read_graph
+from ldm_runtime.engines.openvino.library import import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import open_package, read_manifest

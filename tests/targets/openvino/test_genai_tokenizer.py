@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from ldm_export.errors import ExportError
 from ldm_export.targets.openvino.genai_tokenizer import FILE, character_map, double_array, write_openvino_tokenizer
-from ldm_runtime.engines.openvino import shared_core
+from ldm_runtime.engines.openvino.library import shared_core
 from ldm_runtime.package.manifest import TokenizerFacts
 from tests.make_golden import GOLDEN, HARD
 

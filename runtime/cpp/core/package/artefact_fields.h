@@ -44,12 +44,6 @@ void fields(Visitor& visit, PlanRequirements& it) {
 }
 
 template <typename Visitor>
-void fields(Visitor& visit, Hoist& it) {
-    visit("inputs", it.inputs);
-    visit("artefact", it.artefact);
-}
-
-template <typename Visitor>
 void fields(Visitor& visit, Artefact& it) {
     visit("name", it.name);
     visit("format", it.format);
@@ -60,7 +54,6 @@ void fields(Visitor& visit, Artefact& it) {
     visit("difference", it.difference);
     visit("requires", it.requires_);
     visit.optional("interface", it.interface_);
-    visit.optional("hoists", it.hoists);
     visit.optional("kept", it.kept);
     visit.optional("rescaled", it.rescaled);
 }

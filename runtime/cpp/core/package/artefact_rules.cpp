@@ -298,14 +298,13 @@ Status check_component(Scope& scope, std::string_view name, const Component& com
     LDM_TRY(rules.check_names());
     LDM_TRY(check_listed(scope, component.weights, manifest, {where, "weights"}));
     json::Where artefacts(where, "artefacts");
-    Parts parts(scope);
-    LDM_TRY(parts.take(component));
-    const ComponentContract& promised = *manifest.contract.components.find(name);
     for (const Artefact& artefact : component.artefacts) {
         json::Where here(artefacts, json::Key{artefact.name});
         LDM_TRY(rules.check_artefact(artefact, here));
         LDM_TRY(rules.check_format(artefact, here));
-        LDM_TRY(check_interface(scope, artefact, parts, promised, manifest.contract, here));
+        if (artefact.interface_.has_value()) {
+            LDM_TRY(check_interface(scope, *artefact.interface_, manifest.contract, {here, "interface"}));
+        }
         if (artefact.requires_.has_value()) LDM_TRY(rules.check_plan(*artefact.requires_, {here, "requires"}));
     }
     return rules.check_keys();

@@ -50,12 +50,6 @@ struct PlanRequirements {
     std::optional<std::int64_t> weight_bytes;
 };
 
-// A part of a graph that was cut off, because it depends on a few of the component's inputs alone.
-struct Hoist {
-    View<std::string_view> inputs;
-    std::string_view artefact;  // the part; its outputs are inputs of the graph that it was cut off from
-};
-
 // One form of a component: its canonical graph, or what was made of that for one engine.
 struct Artefact {
     std::string_view name;
@@ -67,7 +61,6 @@ struct Artefact {
     std::optional<Difference> difference;
     std::optional<PlanRequirements> requires_;    // of the machine
     std::optional<ComponentContract> interface_;  // the graph's inputs and outputs, where they are not the component's
-    View<Hoist> hoists;
     View<std::string_view> kept;     // nodes that stay in float32 where the others are reduced
     std::optional<double> rescaled;  // what the values between residual blocks were divided by, to stay in range
 
@@ -88,6 +81,14 @@ struct Component {
     json::Map<KeyEntry> keys;
 
     const Artefact& canonical() const { return artefacts[0]; }  // the ONNX graph that the others are made from
+
+    // The artefact of a name; null where there is none.
+    const Artefact* find(std::string_view name) const {
+        for (const Artefact& each : artefacts) {
+            if (each.name == name) return &each;
+        }
+        return nullptr;
+    }
 };
 
 }  // namespace ldm

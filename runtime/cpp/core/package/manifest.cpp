@@ -102,4 +102,8 @@ Status read_manifest(Scope& scope, Arena& arena, std::string_view text, Manifest
     return check_manifest(scope, out, place);
 }
 
+const ComponentContract& promised(const Manifest& manifest, std::string_view component, const Artefact& artefact) {
+    return artefact.interface_.has_value() ? *artefact.interface_ : *manifest.contract.components.find(component);
+}
+
 }  // namespace ldm

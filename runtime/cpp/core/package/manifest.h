@@ -60,6 +60,9 @@ struct Manifest {
 // inputs and outputs are not the component's.
 bool is_pickable(const Manifest& manifest, std::string_view component, const Artefact& artefact);
 
+// The inputs and outputs of an artefact: its own, or the component's.
+const ComponentContract& promised(const Manifest& manifest, std::string_view component, const Artefact& artefact);
+
 // A variant by its name; null where there is none.
 const Variant* find_variant(const Manifest& manifest, std::string_view name);
 

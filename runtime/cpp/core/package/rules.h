@@ -38,24 +38,12 @@ Status check_roles(Scope& scope, const Contract& contract, const json::Where& wh
 Status check_component(Scope& scope, std::string_view name, const Component& component, const Manifest& manifest,
                        const json::Where& where);
 
-// The artefacts of a component, by name.
-class Parts {
-public:
-    explicit Parts(Scope& scope) : scope_(scope), sorted_(scope.memory) {}
-    Status take(const Component& component);
-    const Artefact* find(std::string_view name) const;
-
-private:
-    Scope& scope_;
-    Array<const Artefact*> sorted_;
-};
-
-// An artefact's interface, and that each part of it makes some of its inputs. promised: the component's own.
-Status check_interface(Scope& scope, const Artefact& artefact, const Parts& parts, const ComponentContract& promised,
-                       const Contract& contract, const json::Where& where);
-// Require that an artefact with its parts runs as the component. kept: that whose outputs it may read, too, or null.
-Status require_fit(Scope& scope, const Artefact& artefact, const Parts& parts, const ComponentContract& promised,
-                   const Artefact* kept, const json::Where& where);
+// The inputs and outputs of an artefact that has others than the component's.
+Status check_interface(Scope& scope, const ComponentContract& interface, const Contract& contract,
+                       const json::Where& where);
+// Require that an artefact runs as the component. kept: that whose outputs it may read, too, or null.
+Status require_fit(Scope& scope, const Artefact& artefact, const ComponentContract& promised, const Artefact* kept,
+                   const json::Where& where);
 bool are_same(const TensorSpec& one, const TensorSpec& other);
 
 // The variants, and that no artefact is drawn with unsaid whose error only a variant could have.

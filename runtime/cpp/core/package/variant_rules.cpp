@@ -33,8 +33,7 @@ private:
     Status check_components(const json::Where& where);
     Status check_images(const json::Where& where);
     Status check_measured(const json::Where& where);
-    Status find(const Parts& parts, std::string_view component, std::string_view name, const json::Where& where,
-                const Artefact*& out);
+    Status find(std::string_view component, std::string_view name, const json::Where& where, const Artefact*& out);
     bool gives_up() const;
 
     const MeasuredError& error() const { return variant_.error; }
@@ -86,24 +85,23 @@ Status VariantRules::check_ways(bool& is_lossy) {
 }
 
 Status VariantRules::check_way(std::string_view component, const Way& way, const json::Where& where, bool& is_lossy) {
-    const Component* parts_of = manifest_.components.find(component);
-    if (parts_of == nullptr) return refuse(where, {"is for no component of the package"});
+    if (manifest_.components.find(component) == nullptr) {
+        return refuse(where, {"is for no component of the package"});
+    }
     if (!is_engine_name(way.engine)) {
         return refuse({where, "engine"},
                       {"is ", quoted(way.engine), "; expected an engine such as 'openvino' or 'ort:cuda'"});
     }
     LDM_TRY(check_short_names(scope_, way.units, "avx512_bf16", {where, "units"}, codes::manifest_variant));
     json::Where place(where, "artefact");
-    Parts parts(scope_);
     const Artefact* artefact = nullptr;
-    LDM_TRY(parts.take(*parts_of));
-    LDM_TRY(find(parts, component, way.artefact, place, artefact));
+    LDM_TRY(find(component, way.artefact, place, artefact));
     const std::optional<Caching>& caching = variant_.run.caching;
     if (caching.has_value() && component == denoiser() && way.artefact != caching->keeps) {
         return refuse(place, {"is ", quoted(way.artefact), "; expected ", quoted(caching->keeps),
                               ", which caching keeps"});
     }
-    LDM_TRY(require_fit(scope_, *artefact, parts, promised(component), nullptr, place));
+    LDM_TRY(require_fit(scope_, *artefact, promised(component), nullptr, place));
     if (is_integer(way.precision) && way.precision != artefact->precision) {
         return refuse({where, "precision"}, {"is ", name_of(way.precision), "; expected ", name_of(artefact->precision),
                                              " as the artefact's, or a precision of floating point"});
@@ -112,9 +110,9 @@ Status VariantRules::check_way(std::string_view component, const Way& way, const
     return Status();
 }
 
-Status VariantRules::find(const Parts& parts, std::string_view component, std::string_view name,
-                          const json::Where& where, const Artefact*& out) {
-    out = parts.find(name);
+Status VariantRules::find(std::string_view component, std::string_view name, const json::Where& where,
+                          const Artefact*& out) {
+    out = manifest_.components.find(component)->find(name);
     if (out != nullptr) return Status();
     return refuse(where, {"is ", quoted(name), ", which ", component, " does not have"});
 }
@@ -129,15 +127,13 @@ Status VariantRules::check_run() {
 
 Status VariantRules::check_caching(const Caching& caching, const json::Where& where) {
     json::Where keeps_place(where, "keeps"), reads_place(where, "reads");
-    Parts parts(scope_);
     const Artefact *keeps = nullptr, *reads = nullptr;
     const ComponentContract& own = promised(denoiser());
     LDM_TRY(check_between(scope_, caching.interval, 2, max_interval, {where, "interval"}));
-    LDM_TRY(parts.take(*manifest_.components.find(denoiser())));
-    LDM_TRY(find(parts, denoiser(), caching.keeps, keeps_place, keeps));
-    LDM_TRY(find(parts, denoiser(), caching.reads, reads_place, reads));
-    LDM_TRY(require_fit(scope_, *keeps, parts, own, nullptr, keeps_place));
-    LDM_TRY(require_fit(scope_, *reads, parts, own, keeps, reads_place));
+    LDM_TRY(find(denoiser(), caching.keeps, keeps_place, keeps));
+    LDM_TRY(find(denoiser(), caching.reads, reads_place, reads));
+    LDM_TRY(require_fit(scope_, *keeps, own, nullptr, keeps_place));
+    LDM_TRY(require_fit(scope_, *reads, own, keeps, reads_place));
     if (keeps->interface_.has_value() && reads->interface_.has_value()) {
         for (const TensorSpec& spec : keeps->interface_->outputs) {
             const TensorSpec* promised_output = own.outputs.find(spec.name);

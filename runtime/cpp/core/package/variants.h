@@ -73,6 +73,12 @@ struct Variant {
     std::int64_t bytes = 0;  // of the files that only it needs
 };
 
+// The precision that an engine is asked to compute an artefact in; none: the artefact's own.
+std::optional<Precision> asked_precision(const Way& way, const Artefact& artefact);
+
+// Whether a variant runs an artefact of a component. denoiser: the component that caching is about.
+bool uses(const Variant& variant, std::string_view component, std::string_view denoiser, std::string_view artefact);
+
 }  // namespace ldm
 
 #endif

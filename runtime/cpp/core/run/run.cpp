@@ -11,17 +11,19 @@ namespace ldm {
 
 Run::Run(Allocator& memory, const Model& model)
     : model_(model), contract_(model.contract()), arena_(memory), notices_(memory), conditioning_(memory, model),
-      noise_(memory), loop_(memory), ids_(memory), sample_(memory), extra_(memory), moments_(memory),
+      noise_(memory), deep_(memory), loop_(memory), ids_(memory), sample_(memory), extra_(memory), moments_(memory),
       start_latents_(memory), masked_(memory), concat_(memory), initial_(memory), decoded_(memory), images_(memory) {}
 
 // ---- The beginning ----
 
 Status Run::begin(Scope& scope, const RunOptions& options) {
-    if (contract_.denoiser.extra.size() > most_inputs - 3) {
+    constexpr std::size_t most_extra = most_inputs - DeepFeatures::most - 3;
+    if (contract_.denoiser.extra.size() > most_extra) {
         return scope.fail(codes::manifest_role, {"the denoiser has ", contract_.denoiser.extra.size(),
-                          " extra inputs; expected at most ", most_inputs - 3});
+                          " extra inputs; expected at most ", most_extra});
     }
     LDM_TRY(check_request(scope, arena_, model_, options, request_));
+    LDM_TRY(deep_.begin(scope, *model_.manifest, request_.variant));
     LDM_TRY(note_measured_otherwise(scope, request_, notices_));
     if (request_.to) LDM_TRY(conditioning_.read_ends(scope, request_, notices_));
     if (request_.image_is_transparent) {
@@ -58,6 +60,7 @@ Status Run::next(Scope& scope, Task& out) {
     ends_step_ = ends_preview_ = false;
     if (is_asked_) {
         out.component = component_;
+        out.artefact = artefact_;
         out.inputs = {inputs_, input_count_};
         out.outputs = {outputs_, output_count_};
     }
@@ -123,7 +126,27 @@ Status Run::ask_denoiser(Scope& scope) {
         }
     }
     want(role.output, {count, signed_of(channels_), h, w});
+    if (deep_.are_kept()) ask_part(rows);
     return Status();
+}
+
+// With caching: all of the denoiser, and what is kept of it; or the part that reads that. Inputs that the graph does
+// not have are not passed on to it.
+void Run::ask_part(std::size_t rows) {
+    View<Tensor> passed = deep_.next(loop_.evaluations(), rows, {inputs_, input_count_});
+    std::size_t read = 0;
+    for (std::size_t index = 0; index < input_count_; ++index) {
+        if (deep_.reads(inputs_[index].name)) inputs_[read++] = inputs_[index];
+    }
+    input_count_ = read;
+    artefact_ = deep_.artefact();
+    for (const Tensor& each : passed) {
+        if (deep_.is_whole()) {
+            outputs_[output_count_++] = each;
+        } else {
+            inputs_[input_count_++] = each;
+        }
+    }
 }
 
 // latents: (B, C, h, w), of the denoiser.
@@ -196,7 +219,10 @@ Status Run::check_output(Scope& scope, const Tensor& wanted) {
         return scope.fail(codes::engine_failed, {component_, " gave ", quoted(wanted.name),
                           " with another type or shape than its contract says; expected float32"});
     }
-    if (sampling::all_finite(static_cast<const float*>(found->data), positive(found->count()))) return Status();
+    bool is_kept = phase_ == Phase::denoise && wanted.name != contract_.denoiser.output;  // what reads it would tell
+    if (is_kept || sampling::all_finite(static_cast<const float*>(found->data), positive(found->count()))) {
+        return Status();
+    }
     if (phase_ == Phase::denoise) {
         return failed(scope.fail(codes::result_not_finite, {"the model output at step ", steps_done_ + 1, " of ",
                                  request_.plan.taken(), " (timestep ", static_cast<double>(timestep_),
@@ -227,6 +253,7 @@ Status Run::take_encoded_image() {
 }
 
 Status Run::take_denoiser(Scope& scope) {
+    if (deep_.is_whole()) LDM_TRY(deep_.keep(scope, results_));
     const auto* output = static_cast<const float*>(result(outputs_[0].name)->data);
     if (is_guided_) {
         sampling::guide(output, output + request_.batch * each_, request_.guidance, request_.guidance_rescale,
@@ -303,7 +330,9 @@ const std::uint8_t* Run::image(std::size_t index) const {
 // ---- The task ----
 
 void Run::ask(std::string_view component) {
+    const Way* way = request_.variant == nullptr ? nullptr : request_.variant->ways.find(component);
     component_ = component;
+    artefact_ = way == nullptr ? std::string_view() : way->artefact;
     input_count_ = output_count_ = 0;
     is_asked_ = true;
 }

@@ -26,36 +26,22 @@
 #include "core/noise/noise.h"
 #include "core/notices.h"
 #include "core/run/conditioning.h"
+#include "core/run/deep_features.h"
 #include "core/run/metadata.h"
 #include "core/run/model.h"
 #include "core/run/options.h"
 #include "core/run/request.h"
+#include "core/run/tensor.h"
 #include "core/sampling/loop.h"
 #include "core/status.h"
 
 namespace ldm {
 
-enum class ElementType { float32, int64, int32 };
-
-// A tensor in C order.
-struct Tensor {
-    std::string_view name;
-    ElementType type = ElementType::float32;
-    std::size_t rank = 0;
-    std::int64_t shape[4] = {0, 0, 0, 0};
-    const void* data = nullptr;
-
-    std::int64_t count() const {
-        std::int64_t product = 1;
-        for (std::size_t axis = 0; axis < rank; ++axis) product *= shape[axis];
-        return product;
-    }
-};
-
 // What a run needs next. It lasts until the next call of `next` or `give`.
 struct Task {
     enum class Kind { evaluate, step, preview, done } kind = Kind::done;
     std::string_view component;
+    std::string_view artefact;   // of it, that the variant says; "": any that is the component's own
     View<Tensor> inputs;
     View<Tensor> outputs;        // that are needed, without data
     std::int64_t step = 0;       // sampling steps that are done
@@ -66,7 +52,8 @@ struct Task {
 
 class Run {
 public:
-    static constexpr std::size_t most_inputs = 16, most_outputs = 2;  // of a task
+    static constexpr std::size_t most_inputs = 16 + DeepFeatures::most;  // of a task
+    static constexpr std::size_t most_outputs = 1 + DeepFeatures::most;
 
     Run(Allocator& memory, const Model& model);
 
@@ -127,6 +114,7 @@ private:
     Status failed(Status status);
 
     void ask(std::string_view component);
+    void ask_part(std::size_t rows);
     void feed(std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape, const void* data);
     void want(std::string_view name, std::initializer_list<std::int64_t> shape);
     static void put(Tensor& tensor, std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape,
@@ -142,6 +130,7 @@ private:
     Notices notices_;
     Conditioning conditioning_;
     Noise noise_;
+    DeepFeatures deep_;
     sampling::Loop loop_;
 
     Phase phase_ = Phase::text;
@@ -159,7 +148,7 @@ private:
     Tensor inputs_[most_inputs], outputs_[most_outputs];
     std::size_t input_count_ = 0, output_count_ = 0;
     View<Tensor> results_;        // during `give`
-    std::string_view component_;
+    std::string_view component_, artefact_;
 
     Array<std::int64_t> ids_;     // of a window, for encoders that read int64
     Array<float> sample_;         // (rows, channels, h, w): the denoiser's input

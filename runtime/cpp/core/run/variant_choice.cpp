@@ -85,21 +85,6 @@ struct Reached {
     Piece after() const { return is_ssim ? "" : " dB"; }
 };
 
-// Whether parts of a graph that a variant uses were cut off.
-bool is_cut(const Manifest& manifest, const Variant& variant) {
-    const std::optional<Caching>& caching = variant.run.caching;
-    for (const json::Entry<Component>& entry : manifest.components) {
-        const Way* way = variant.ways.find(entry.key);
-        bool is_cached = caching.has_value() && entry.key == manifest.contract.denoiser.component;
-        for (const Artefact& artefact : entry.value.artefacts) {
-            bool is_used = is_cached ? artefact.name == caching->keeps || artefact.name == caching->reads
-                                     : way != nullptr && artefact.name == way->artefact;
-            if (is_used && !artefact.hoists.empty()) return true;
-        }
-    }
-    return false;
-}
-
 // What a way needs that this machine lacks. False: nothing.
 bool lacks(const Manifest& manifest, std::string_view component, const Way& way, VariantHost& host, Failure& reason) {
     if (!host.knows_engine(way.engine)) {
@@ -123,27 +108,8 @@ bool lacks(const Manifest& manifest, std::string_view component, const Way& way,
         list_units_of(reason, host);
         return true;
     }
-    const Component& parts = *manifest.components.find(component);
-    auto artefact = std::find_if(parts.artefacts.begin(), parts.artefacts.end(),
-                                 [&](const Artefact& each) { return each.name == way.artefact; });
-    bool is_its_own = is_integer(way.precision) || way.precision == artefact->precision;
-    return !is_its_own && !host.computes_in(way.engine, way.precision, reason);
-}
-
-// The first reason why a variant cannot run here. False: there is none.
-bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
-    std::string_view chosen = host.chosen_engine();
-    for (const json::Entry<Way>& entry : variant.ways) {
-        const Way& way = entry.value;
-        if (!chosen.empty() && chosen != way.engine) {
-            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
-            return true;
-        }
-        if (lacks(manifest, entry.key, way, host, reason)) return true;
-    }
-    if (!is_cut(manifest, variant)) return false;
-    reason.set("", {"a graph of it is cut in parts, which this version does not join"});
-    return true;
+    std::optional<Precision> asked = asked_precision(way, *manifest.components.find(component)->find(way.artefact));
+    return asked.has_value() && !host.computes_in(way.engine, *asked, reason);
 }
 
 Status claim(Scope& scope, const Variant& variant, Notices& notices) {
@@ -191,6 +157,19 @@ sampling::SamplerText canonical(Scope& scope, std::string_view text) {
 
 }  // namespace
 
+bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason) {
+    std::string_view chosen = host.chosen_engine();
+    for (const json::Entry<Way>& entry : variant.ways) {
+        const Way& way = entry.value;
+        if (!chosen.empty() && chosen != way.engine) {
+            reason.set("", {"it runs ", entry.key, " with ", way.engine, ", but engine is ", chosen});
+            return true;
+        }
+        if (lacks(manifest, entry.key, way, host, reason)) return true;
+    }
+    return false;
+}
+
 void say_missing_units(std::string_view what, std::initializer_list<std::string_view> any_of, VariantHost& host,
                        Failure& reason) {
     reason.set("", {what, " needs a CPU with "});
@@ -204,7 +183,7 @@ void say_missing_units(std::string_view what, std::initializer_list<std::string_
 }
 
 Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budget, VariantHost& host,
-                      Notices& notices, const Variant*& out) {
+                      View<FailedVariant> failed, Notices& notices, const Variant*& out) {
     out = nullptr;
     if (budget.kind == Budget::Kind::exact) return Status();
     if (manifest.variants.empty()) {
@@ -221,8 +200,13 @@ Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budg
     });
     for (const Variant* variant : within) {
         Failure reason;
+        const FailedVariant* tried = std::find_if(failed.begin(), failed.end(), [=](const FailedVariant& each) {
+            return each.variant == variant;
+        });
         if (variant->time >= 1.0) {
             LDM_TRY(note_left_out(scope, *variant, "drawing exactly is as fast", notices));
+        } else if (tried != failed.end()) {
+            LDM_TRY(note_left_out(scope, *variant, tried->reason, notices));
         } else if (cannot_run(manifest, *variant, host, reason)) {
             LDM_TRY(note_left_out(scope, *variant, reason.text, notices));
         } else {

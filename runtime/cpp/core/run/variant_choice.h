@@ -29,10 +29,17 @@ protected:
     ~VariantHost() = default;
 };
 
+// A variant that did not open, and why.
+struct FailedVariant {
+    const Variant* variant = nullptr;
+    std::string_view reason;
+};
+
 // Choose the fastest variant within a budget that can run, by the times of the machine that built the package; null: it
 // is drawn exactly. Notices tell what draws and how far it may be from the exact image, and what is left out and why.
+// failed: those that were tried before.
 Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budget, VariantHost& host,
-                      Notices& notices, const Variant*& out);
+                      View<FailedVariant> failed, Notices& notices, const Variant*& out);
 
 // The variant of a name. Codes: request.invalid, also where it is not within the budget; engine.unavailable.
 Status named_variant(Scope& scope, const Manifest& manifest, std::string_view name, const Budget& budget,
@@ -40,6 +47,9 @@ Status named_variant(Scope& scope, const Manifest& manifest, std::string_view na
 
 // The variant of a name, whatever the machine has. Code: request.invalid.
 Status require_variant(Scope& scope, const Manifest& manifest, std::string_view name, const Variant*& out);
+
+// The first reason why a variant cannot run here. False: there is none.
+bool cannot_run(const Manifest& manifest, const Variant& variant, VariantHost& host, Failure& reason);
 
 // Say that a CPU has none of some units that `what` needs.
 void say_missing_units(std::string_view what, std::initializer_list<std::string_view> any_of, VariantHost& host,

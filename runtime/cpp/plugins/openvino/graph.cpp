@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <openvino/runtime/properties.hpp>
 
 namespace ldm::openvino {
 
@@ -79,6 +80,13 @@ ov::Tensor over(const ldm_plugin_tensor& input) {
     return tensor;
 }
 
+// The type that a graph is computed in; "": a device has no such property.
+std::string precision_of(const ov::CompiledModel& compiled) {
+    std::vector<ov::PropertyName> known = compiled.get_property(ov::supported_properties);
+    if (std::find(known.begin(), known.end(), ov::hint::inference_precision.name()) == known.end()) return "";
+    return compiled.get_property(ov::hint::inference_precision).get_type_name();
+}
+
 }  // namespace
 
 Graph::Graph(const ldm_plugin_options& options) {
@@ -86,6 +94,7 @@ Graph::Graph(const ldm_plugin_options& options) {
     std::string weights = options.weights == nullptr ? "" : options.weights;
     std::shared_ptr<ov::Model> model = shared_core().read_model(std::string(options.path), weights);
     compiled_ = shared_core().compile_model(model, options.device, properties_of(options));
+    precision_ = precision_of(compiled_);
     names_.reserve(compiled_.inputs().size() + compiled_.outputs().size());  // they stay where they are
     for (const auto& node : compiled_.inputs())
         inputs_.push_back(port_of(node, names_.emplace_back(node.get_any_name())));

@@ -23,6 +23,7 @@ public:
     explicit Graph(const ldm_plugin_options& options);
 
     const std::vector<ldm_plugin_port>& ports(bool are_outputs) const { return are_outputs ? outputs_ : inputs_; }
+    const char* precision() const { return precision_.c_str(); }
     // Threads may run it at the same time: each takes an infer request, and hands it back.
     void run(const ldm_plugin_tensor* inputs, size_t input_count, int32_t (*give)(void*, const ldm_plugin_tensor*),
              void* user);
@@ -31,6 +32,7 @@ private:
     ov::InferRequest take_request();
 
     ov::CompiledModel compiled_;
+    std::string precision_;
     std::vector<std::string> names_;  // of the ports
     std::vector<ldm_plugin_port> inputs_, outputs_;
     std::mutex turn_;

@@ -64,6 +64,8 @@ int32_t run_graph(void* graph, const ldm_plugin_tensor* inputs, size_t input_cou
     return guarded(error, [&] { static_cast<Graph*>(graph)->run(inputs, input_count, give, user); });
 }
 
+const char* precision_of(void* graph) { return static_cast<Graph*>(graph)->precision(); }
+
 void close_graph(void* graph) {
     char unheard[1];
     guarded({unheard, sizeof unheard}, [&] { delete static_cast<Graph*>(graph); });
@@ -72,6 +74,6 @@ void close_graph(void* graph) {
 }  // namespace
 
 LDM_PLUGIN_EXPORT int32_t ldm_engine_plugin(int32_t version, ldm_plugin* plugin) {
-    if (version == LDM_PLUGIN_ABI_VERSION) *plugin = {open_graph, ports_of, run_graph, close_graph};
+    if (version == LDM_PLUGIN_ABI_VERSION) *plugin = {open_graph, ports_of, run_graph, precision_of, close_graph};
     return LDM_PLUGIN_ABI_VERSION;
 }

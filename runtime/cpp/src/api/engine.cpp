@@ -1,6 +1,8 @@
 // Engines: ONNX Runtime or OpenVINO on the components of a package.
 #include "src/api/engine.h"
 
+#include <optional>
+
 #include "core/codes.h"
 #include "src/api/handles.h"
 #include "src/api/settings.h"
@@ -12,49 +14,68 @@ using namespace ldm;
 
 namespace {
 
-// Choose the variant that the options ask for.
-Status choose(Scope& scope, const package::Package& package, const ldm_engine_options& options, Notices& notices,
-              engines::Settings& settings) {
+// Choose the variant that the options ask for. failed: those that did not open.
+Status choose(Scope& scope, const package::Package& package, const ldm_engine_options& options,
+              View<FailedVariant> failed, Notices& notices, engines::Settings& settings) {
     Budget budget;
     engines::Machine machine(scope, settings);
     const Manifest& manifest = package.manifest();
     if (options.budget != nullptr) LDM_TRY(read_budget(scope, options.budget, budget));
     if (options.budget != nullptr || options.variant != nullptr) LDM_TRY(machine.start());
-    if (options.variant == nullptr) return choose_variant(scope, manifest, budget, machine, notices, settings.variant);
+    if (options.variant == nullptr) {
+        return choose_variant(scope, manifest, budget, machine, failed, notices, settings.variant);
+    }
     return named_variant(scope, manifest, options.variant, budget, machine, notices, settings.variant);
 }
 
-// Open every component but the encoder of images, which is opened when an image is given.
-Status open_components(Scope& scope, ldm_engine& engine) {
-    const Contract& contract = engine.package->model.contract();
-    for (const json::Entry<ComponentContract>& component : contract.components) {
-        if (component.key != contract.codec.encoder.component) LDM_TRY(engine.components.open(scope, component.key));
-        if (engine.components.caching_of(component.key) != nullptr) {
-            LDM_TRY(engine.components.open(scope, component.key, engines::Part::reading));
+// Open what was chosen; what an attempt before had opened is closed.
+Status open_attempt(Scope& scope, ldm_engine& engine, const engines::Settings& settings) {
+    engine.components.emplace(engine.memory, *engine.package->opened);
+    LDM_TRY(engine.components->start(scope, settings));
+    return engine.components->open_all(scope);
+}
+
+// Open the variant that the options name, or the fastest within the budget that opens, or what is exact. notices: of the
+// choice.
+Status open_best(Scope& scope, ldm_engine& engine, const ldm_engine_options& options, engines::Settings& settings,
+                 std::optional<Notices>& notices) {
+    Array<FailedVariant> failed(scope.memory);
+    Arena reasons(scope.memory);
+    while (true) {
+        notices.emplace(scope.memory);
+        LDM_TRY(choose(scope, *engine.package->opened, options, failed.view(), *notices, settings));
+        Status status = open_attempt(scope, engine, settings);
+        if (!engine.components->failed_for_variant(status)) return status;
+        Failure why = scope.failure;
+        if (options.variant != nullptr) {
+            return scope.fail(codes::engine_unavailable, {"the variant ", settings.variant->name,
+                              " does not run here: ", why.text, "; leave it out to draw exactly"});
         }
+        View<char> reason;
+        LDM_NEED(scope, reasons.copy(why.text, std::strlen(why.text), reason));
+        LDM_NEED(scope, failed.push({settings.variant, {reason.data, reason.size}}));
+        scope.failure.clear();
     }
-    return Status();
 }
 
 Status open(const ldm_context& context, Scope& scope, ldm_engine& engine, const ldm_engine_options& options) {
     engines::Settings settings;
-    Notices notices(scope.memory);
+    std::optional<Notices> notices;
     LDM_TRY(api::read_settings(scope, options, settings));
-    LDM_TRY(choose(scope, *engine.package->opened, options, notices, settings));
-    for (const Notice& notice : notices.all()) api::log(context, LDM_LOG_NOTICE, notice.text);
-    Status status = engine.components.start(scope, settings);
-    if (status.ok()) status = open_components(scope, engine);
+    Status status = open_best(scope, engine, options, settings, notices);
     Failure engines_reason = scope.failure;
     LDM_TRY(engine.package->opened->confirm(
         scope));  // a damaged file is a better explanation than what an engine made of it
     scope.failure = engines_reason;
+    if (!status.ok()) return status;
+    for (const Notice& notice : notices->all()) api::log(context, LDM_LOG_NOTICE, notice.text);
     return status;
 }
 
 // Each notice is told once, to the first that listens.
 void log_notices(const ldm_context& context, ldm_engine& engine) {
     std::string_view notice;
-    while (context.options.log != nullptr && engine.components.take_notice(notice)) {
+    while (context.options.log != nullptr && engine.components->take_notice(notice)) {
         api::log(context, LDM_LOG_NOTICE, notice);
     }
 }
@@ -64,29 +85,17 @@ void log_notices(const ldm_context& context, ldm_engine& engine) {
 void rest(ldm_engine& engine, const Task& task) {
     const Contract& contract = engine.package->model.contract();
     if (task.component == contract.denoiser.component && task.evaluations == 0) {
-        for (const TextRole& role : contract.text) engine.components.rest(role.component);
+        for (const TextRole& role : contract.text) engine.components->rest(role.component);
     } else if (task.component == contract.codec.decoder.component && task.step == task.steps) {
-        engine.components.rest(contract.denoiser.component);
+        engine.components->rest(contract.denoiser.component);
     }
-}
-
-// Make the place for what is kept of the denoiser.
-Status keep(Scope& scope, ldm_run& run) {
-    if (run.kept != nullptr) return Status();
-    run.kept = make<engines::Results>(run.memory, run.memory);
-    run.drop_kept = [](ldm_run& its) {
-        if (its.kept != nullptr) destroy(its.memory, its.kept);
-    };
-    LDM_NEED(scope, run.kept != nullptr);
-    return Status();
 }
 
 Status evaluate(Scope& scope, ldm_engine& engine, ldm_run& run, const Task& task) {
     rest(engine, task);
-    LDM_TRY(keep(scope, run));
     engines::Results results(scope.memory);
     Array<Tensor> outputs(scope.memory);
-    LDM_TRY(engines::evaluate(scope, engine.components, task, *run.kept, results, outputs));
+    LDM_TRY(engines::evaluate(scope, *engine.components, task, results, outputs));
     return run.run.give(scope, outputs.view());
 }
 
@@ -109,7 +118,7 @@ ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run*
                                         quoted(engine->package->model.manifest->name), " and ",
                                         quoted(run->package->model.manifest->name)});
         }
-        const Variant *its = engine->components.variant(), *of_run = run->run.request().variant;
+        const Variant *its = engine->components->variant(), *of_run = run->run.request().variant;
         if (its != of_run) {
             auto shown = [](const Variant* each) { return each == nullptr ? Piece("none") : quoted(each->name); };
             return api::misused(scope, {"the engine draws with the variant ", shown(its), ", and the run was made for ",
@@ -177,7 +186,7 @@ ldm_status ldm_engine_open(ldm_context* context, ldm_package* package, const ldm
 }
 
 const char* ldm_engine_variant(const ldm_engine* engine) {
-    const Variant* variant = engine == nullptr ? nullptr : engine->components.variant();
+    const Variant* variant = engine == nullptr ? nullptr : engine->components->variant();
     return variant == nullptr ? nullptr : variant->name.data();
 }
 

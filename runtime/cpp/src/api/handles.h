@@ -18,12 +18,6 @@ class Package;  // src/package/open.h: what knows no files knows no opened packa
 
 }  // namespace ldm::package
 
-namespace ldm::engines {
-
-class Results;  // src/engines/tensor.h
-
-}  // namespace ldm::engines
-
 struct ldm_context {
     ldm::Allocator memory;
     ldm::Failure failure;
@@ -63,8 +57,6 @@ struct ldm_package {
 
 struct ldm_run {
     ldm::Allocator memory;
-    ldm::engines::Results* kept = nullptr;       // of the denoiser, between evaluations of an engine
-    void (*drop_kept)(ldm_run& its) = nullptr;  // what frees it: what knows no engines knows no results
     const ldm_package* package;
     ldm::Run run;
     std::atomic<bool> is_cancelled{false};
@@ -73,9 +65,6 @@ struct ldm_run {
 
     ldm_run(ldm::Allocator given, const ldm_package* its)
         : memory(given), package(its), run(memory, its->model), facts(memory) {}
-    ~ldm_run() {
-        if (drop_kept != nullptr) drop_kept(*this);
-    }
 };
 
 namespace ldm::api {

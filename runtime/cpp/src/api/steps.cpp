@@ -1,6 +1,8 @@
 // Runs step by step: what is next, and what came out.
 #include "src/api/handles.h"
 
+#include <cstddef>
+
 #include "core/codes.h"
 
 using namespace ldm;
@@ -42,6 +44,7 @@ ldm_task told(ldm_run& run, const Task& next) {
     for (size_t index = 0; index < next.outputs.size; ++index) run.outputs[index] = told(next.outputs[index]);
     out.kind = kind_of(next.kind);
     out.component = next.component.empty() ? nullptr : next.component.data();
+    out.artefact = next.artefact.empty() ? nullptr : next.artefact.data();
     out.inputs = run.inputs;
     out.input_count = next.inputs.size;
     out.outputs = run.outputs;
@@ -51,6 +54,11 @@ ldm_task told(ldm_run& run, const Task& next) {
     out.evaluations = static_cast<int32_t>(next.evaluations);
     out.timestep = next.timestep;
     return out;
+}
+
+bool keeps_features(const Run& run) {
+    const Variant* variant = run.request().variant;
+    return variant != nullptr && variant->run.caching.has_value();
 }
 
 // Whether the bytes are those of the shape.
@@ -101,6 +109,11 @@ ldm_status ldm_run_next(ldm_context* context, ldm_run* run, ldm_task* task) {
     return api::called(context, run, task != nullptr, "ldm_run_next needs a run and a task", [&](Scope& scope) {
         if (!api::is_begun(task)) return api::misused(scope, {"ldm_run_next needs a task that ldm_task_init began"});
         LDM_TRY(api::require_going(scope, *run));
+        if (task->struct_size < offsetof(ldm_task, artefact) + sizeof task->artefact && keeps_features(run->run)) {
+            return api::misused(scope, {"ldm_run_next needs a task that has `artefact`: the variant ",
+                                        run->run.request().variant->name, " takes turns with two graphs of a "
+                                        "component; use the header of this version"});
+        }
         Task next;
         LDM_TRY(run->run.next(scope, next));
         api::hand_out(told(*run, next), *task);

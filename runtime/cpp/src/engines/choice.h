@@ -31,20 +31,6 @@ inline const Artefact& openvino_artefact_for(const Manifest& manifest, std::stri
     return own != nullptr ? *own : artefact_for(manifest, component, false);
 }
 
-// An artefact of a component by its name; null where it has none.
-inline const Artefact* find_artefact(const Manifest& manifest, std::string_view component, std::string_view name) {
-    for (const Artefact& each : manifest.components.find(component)->artefacts) {
-        if (each.name == name) return &each;
-    }
-    return nullptr;
-}
-
-// The inputs and outputs of an artefact: its own, or the component's.
-inline const ComponentContract& promised(const Manifest& manifest, std::string_view component,
-                                         const Artefact& artefact) {
-    return artefact.interface_.has_value() ? *artefact.interface_ : *manifest.contract.components.find(component);
-}
-
 // The bytes that a session's weights take: its own, and mapped ones, which the system may drop and read again.
 struct WeightMemory {
     std::uint64_t own = 0, mapped = 0;

@@ -124,6 +124,7 @@ Status Components::note_options(Scope& scope, const ort::Options& options) {
 Status Components::start_engines(Scope& scope, const Settings& settings) {
     for (bool openvino : {false, true}) {
         if (!needs(openvino)) continue;
+        is_for_variant_ = !needs(openvino, true);
         Settings its;
         its.threads = settings.threads;
         its.large_weights = settings.large_weights;
@@ -215,6 +216,23 @@ Status Components::open(Scope& scope, std::string_view component, Part part) {
     return Status();
 }
 
+Status Components::open_all(Scope& scope) {
+    const Contract& contract = package_.manifest().contract;
+    for (const auto& [component, its] : contract.components) {
+        if (component == contract.codec.encoder.component) continue;
+        is_for_variant_ = is_of_variant(component);
+        LDM_TRY(open(scope, component));
+    }
+    std::string_view denoiser = contract.denoiser.component;
+    is_for_variant_ = true;
+    return caching_of(denoiser) == nullptr ? Status() : open(scope, denoiser, Part::reading);
+}
+
+bool Components::failed_for_variant(const Status& status) const {
+    if (status.ok() || variant_ == nullptr || !is_for_variant_) return false;
+    return std::string_view(status.code()).substr(0, 7) == "engine.";
+}
+
 Status Components::open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
     files::Stopwatch stopwatch;
     {
@@ -254,8 +272,7 @@ Status Components::open_form(Scope& scope, std::string_view component, const For
     if (!is_failure || form.engine.empty()) return status;
     Failure why = scope.failure;
     std::string_view name = form.artefact->name;
-    return scope.fail(codes::engine_failed, {form.engine, " does not run ", name, " of ", component, ": ", why.text,
-                                             "; draw exactly, or with another variant"});
+    return scope.fail(codes::engine_failed, {form.engine, " does not run ", name, " of ", component, ": ", why.text});
 }
 
 Status Components::load(Scope& scope, std::string_view component, const Form& form, Engine& out) {
@@ -312,21 +329,24 @@ std::string_view Components::ort_name() const {
 Components::Form Components::form_of(std::string_view component, Part part) const {
     const Way* way = variant_ == nullptr ? nullptr : variant_->ways.find(component);
     const Caching* caching = caching_of(component);
+    const Component& parts = *package_.manifest().components.find(component);
     Form form;
     form.is_on_openvino = way == nullptr ? is_openvino_ : way->engine == "openvino";
     if (way != nullptr) form.engine = way->engine;
     if (caching != nullptr) {
         std::string_view name = part == Part::own ? caching->keeps : caching->reads;
-        form.artefact = find_artefact(package_.manifest(), component, name);
+        form.artefact = parts.find(name);
     } else if (way != nullptr) {
-        form.artefact = find_artefact(package_.manifest(), component, way->artefact);
+        form.artefact = parts.find(way->artefact);
     } else {
         form.artefact = &artefact_of(component);
     }
-    if (way == nullptr) return form;
-    bool is_its_own = is_integer(way->precision) || way->precision == form.artefact->precision;
-    if (!is_its_own) form.precision = way->precision;
+    if (way != nullptr) form.precision = asked_precision(*way, *form.artefact);
     return form;
+}
+
+bool Components::is_of_variant(std::string_view component) const {
+    return variant_ != nullptr && (variant_->ways.find(component) != nullptr || caching_of(component) != nullptr);
 }
 
 const Caching* Components::caching_of(std::string_view component) const {
@@ -335,15 +355,11 @@ const Caching* Components::caching_of(std::string_view component) const {
     return is_cached ? &*variant_->run.caching : nullptr;
 }
 
-const ComponentContract& Components::promised_of(std::string_view component, Part part) const {
-    return promised(package_.manifest(), component, *form_of(component, part).artefact);
-}
-
-bool Components::needs(bool openvino) const {
+bool Components::needs(bool openvino, bool without_variant) const {
     for (const auto& [component, its] : package_.manifest().components) {
         const Way* way = variant_ == nullptr ? nullptr : variant_->ways.find(component);
         bool is_on_openvino = way == nullptr ? is_openvino_ : way->engine == "openvino";
-        if (is_on_openvino == openvino) return true;
+        if (is_on_openvino == openvino && !(without_variant && is_of_variant(component))) return true;
     }
     return false;
 }

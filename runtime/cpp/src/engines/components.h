@@ -49,6 +49,11 @@ public:
     Status start(Scope& scope, const Settings& settings);
     // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
     Status open(Scope& scope, std::string_view component, Part part = Part::own);
+    // Open every component but the encoder of images, which is opened when an image is given. Codes as `open`.
+    Status open_all(Scope& scope);
+    // Whether what `start` or `open_all` failed with is an engine's failure that the variant alone has: of a component
+    // that it has a say in, or of a library that only those need.
+    bool failed_for_variant(const Status& status) const;
     // Load one artefact of a component beside what is open, for the caller, who closes it. Codes as `open`.
     Status open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
     // Evaluate a component: all inputs by name, all outputs of its graph.
@@ -65,8 +70,6 @@ public:
     const Variant* variant() const { return variant_; }
     // What it keeps of a component between evaluations; null: nothing.
     const Caching* caching_of(std::string_view component) const;
-    // The inputs and outputs of a part.
-    const ComponentContract& promised_of(std::string_view component, Part part) const;
     // Whether the engine runs an artefact, and which of a component's it draws with without a variant.
     bool runs(const Artefact& artefact) const;
     const Artefact& artefact_of(std::string_view component) const;
@@ -85,8 +88,10 @@ private:
     };
 
     Form form_of(std::string_view component, Part part) const;
+    bool is_of_variant(std::string_view component) const;
     std::string_view ort_name() const;
-    bool needs(bool openvino) const;
+    // Whether a component runs on OpenVINO, or on ONNX Runtime; without_variant: one that the variant leaves alone.
+    bool needs(bool openvino, bool without_variant = false) const;
     Status find(Scope& scope, std::string_view component, Part part, std::size_t& place);
     Status acquire(Scope& scope, std::string_view component, Part part, std::size_t& place);
     Status open_slot(Scope& scope, std::string_view component, const Form& form, std::size_t place, bool& is_new);
@@ -106,6 +111,7 @@ private:
     Allocator& memory_;
     const package::Package& package_;
     bool is_openvino_ = false;
+    bool is_for_variant_ = false;  // what was opened last is the variant's alone
     const Variant* variant_ = nullptr;
     ort::Library library_;
     ort::SessionSettings settings_;

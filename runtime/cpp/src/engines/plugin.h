@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Grows by one with every change to this file that a compiled plugin would notice. */
-#define LDM_PLUGIN_ABI_VERSION 1
+#define LDM_PLUGIN_ABI_VERSION 2
 
 #define LDM_PLUGIN_MOST_DIMS 8
 
@@ -77,6 +77,10 @@ typedef struct ldm_plugin {
        with LDM_PLUGIN_NO_MEMORY. The inputs' data may be read until `run` returns. */
     int32_t (*run)(void *graph, const ldm_plugin_tensor *inputs, size_t input_count,
                    int32_t (*give)(void *user, const ldm_plugin_tensor *output), void *user, ldm_plugin_error error);
+
+    /* The floating-point type that a graph is computed in, as the engine's own properties spell it, such as "f32"; ""
+       where it does not say. It lasts until the graph is closed. */
+    const char *(*precision)(void *graph);
 
     void (*close)(void *graph);
 } ldm_plugin;

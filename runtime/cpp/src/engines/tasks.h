@@ -7,11 +7,10 @@
 
 namespace ldm::engines {
 
-// Evaluate a task. kept: of the run, what the variant's caching keeps of the denoiser between evaluations (DeepCache,
-// Ma et al. 2023, arXiv:2312.00858). results: hold what came out, for as long as `out` is used. out: the outputs that
-// the task asks for. Codes: those of Components::run; engine.failed where one is missing or not float32.
-Status evaluate(Scope& scope, Components& components, const Task& task, Results& kept, Results& results,
-                Array<ldm::Tensor>& out);
+// Evaluate a task of a run with the components' variant. results: hold what came out, for as long as `out` is used. out:
+// the outputs that the task asks for. Codes: those of Components::run; engine.failed where one is missing or not
+// float32.
+Status evaluate(Scope& scope, Components& components, const Task& task, Results& results, Array<ldm::Tensor>& out);
 
 }  // namespace ldm::engines
 

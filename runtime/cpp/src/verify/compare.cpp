@@ -5,15 +5,14 @@
 #include "core/codes.h"
 #include "core/sampling/arithmetic.h"
 #include "core/text/words.h"
-#include "src/verify/metrics.h"
 
 namespace ldm::verify {
 
 namespace {
 
 constexpr Tolerance of_fp32{1e-5, 60.0, 60.0}, of_fp16{2e-2, 45.0, 40.0}, of_bf16{1.5e-1, 30.0, 25.0};
-// Of the relative RMS that was recorded of a lossy form; of a TensorRT plan's, which was emulated.
-constexpr double recorded_factor = 1.2, emulated_factor = 3.0;
+// Of the relative RMS that was recorded of a TensorRT plan, which was emulated.
+constexpr double emulated_factor = 3.0;
 
 const Tolerance* tolerance_of(Precision precision) {
     switch (precision) {
@@ -36,108 +35,59 @@ bool has_shape(const engines::Tensor& tensor, View<std::int64_t> shape) {
     return tensor.rank == shape.size && std::equal(shape.begin(), shape.end(), tensor.shape);
 }
 
-class Comparison {
-public:
-    Comparison(Scope& scope, Arena& arena, Reference& reference, const Artefact& artefact, Array<CaseResult>& out)
-        : scope_(scope),
-          arena_(arena),
-          reference_(reference),
-          artefact_(artefact),
-          out_(out),
-          expected_(scope.memory) {}
-
-    Status compare(const engines::Engine& engine, const Case& its) {
-        engines::Results results(scope_.memory);
-        std::string_view failure;
-        Status status = evaluate(engine, its, results);
-        if (!status.ok()) {
-            if (status.code() == std::string_view(codes::other_memory)) return status;
-            LDM_TRY(Words(scope_.memory).add(std::string_view(scope_.failure.text)).keep(scope_, arena_, failure));
-            scope_.failure.clear();
-        }
-        for (const Stored& output : its.outputs) LDM_TRY(judge(its, output, results.find(output.name), failure));
+// Why an output cannot be compared at all; "": it can be.
+Status find_problem(Scope& scope, Arena& arena, const engines::Tensor* value, const engines::Tensor& expected,
+                    std::string_view& out) {
+    if (value == nullptr) {
+        out = "the engine did not return this output";
         return Status();
     }
-
-private:
-    Status evaluate(const engines::Engine& engine, const Case& its, engines::Results& results) {
-        Array<engines::Tensor> feeds(scope_.memory);
-        Arena data(scope_.memory);
-        Loaded loaded(scope_.memory);
-        for (const Stored& input : its.inputs) {
-            LDM_TRY(reference_.read(scope_, input, loaded));
-            if (loaded.tensor.type == engines::ElementType::none) {
-                return scope_.fail(codes::engine_failed,
-                                   {input.name, " is ", input.tensor->dtype, ", which no engine takes"});
-            }
-            void* kept = data.take(loaded.content.size(), alignof(std::max_align_t));
-            LDM_NEED(scope_, kept != nullptr);
-            std::memcpy(kept, loaded.content.data(), loaded.content.size());
-            loaded.tensor.data = kept;
-            LDM_NEED(scope_, feeds.push(loaded.tensor));
-        }
-        return engine.run(engine.self, scope_, feeds.view(), results);
+    View<std::int64_t> shape{expected.shape, expected.rank};
+    if (value->type != engines::ElementType::float32 || !has_shape(*value, shape)) {
+        Words words(scope.memory);
+        words.add("it is ", engines::name_of(value->type), " ");
+        add_shape(words, value->shape, value->rank);
+        words.add(", expected float32 ");
+        add_shape(words, shape.data, shape.size);
+        return words.keep(scope, arena, out);
     }
+    if (!are_finite(*value)) out = "it holds NaN or infinity";
+    return Status();
+}
 
-    Status judge(const Case& its, const Stored& output, const engines::Tensor* value, std::string_view failure) {
-        std::optional<Tolerance> lossy = lossy_tolerance(artefact_);
-        CaseResult result;
-        result.component = its.component;
-        result.artefact = artefact_.name;
-        result.name = its.name;
-        result.output = output.name;
-        result.shape = output.tensor->shape;
-        result.tolerance = lossy ? lossy->relative_rms : its.tolerance;
-        std::string_view problem = failure;
-        if (problem.empty()) LDM_TRY(find_problem(output, value, problem));
-        if (!problem.empty()) {
-            result.problem = problem;
-        } else {
-            LDM_TRY(measure(output, *value, result));
-        }
-        LDM_NEED(scope_, out_.push(result));
-        return Status();
+// Nothing is near what is not finite, which an engine may have made.
+void measure(const engines::Tensor& value, const engines::Tensor& expected, CaseResult& result) {
+    if (!are_finite(expected)) return;
+    Figures figures = compare_tensors(value, expected);
+    result.relative_rms = finite_or_none(figures.relative_rms);
+    result.max_abs = finite_or_none(figures.max_abs);
+    result.psnr = finite_or_none(figures.psnr);
+    result.passed = figures.relative_rms <= result.tolerance;
+}
+
+// Run a case and judge its outputs.
+Status compare_case(Scope& scope, Arena& arena, const engines::Engine& engine, Reference& reference, const Case& its,
+                    const Artefact& artefact, Array<CaseResult>& out) {
+    std::optional<Tolerance> lossy = lossy_tolerance(artefact);
+    engines::Results results(scope.memory);
+    Feeds feeds(scope.memory);
+    std::string_view failure;
+    Status status = feeds.read(scope, reference, its);
+    if (status.ok()) status = engine.run(engine.self, scope, feeds.view(), results);
+    if (!status.ok()) {
+        if (status.code() == std::string_view(codes::other_memory)) return status;
+        LDM_TRY(Words(scope.memory).add(std::string_view(scope.failure.text)).keep(scope, arena, failure));
+        scope.failure.clear();
     }
-
-    // Why an output cannot be compared at all.
-    Status find_problem(const Stored& output, const engines::Tensor* value, std::string_view& out) {
-        if (value == nullptr) {
-            out = "the engine did not return this output";
-            return Status();
-        }
-        View<std::int64_t> shape = output.tensor->shape;
-        if (value->type != engines::ElementType::float32 || !has_shape(*value, shape)) {
-            Words words(scope_.memory);
-            words.add("it is ", engines::name_of(value->type), " ");
-            add_shape(words, value->shape, value->rank);
-            words.add(", expected float32 ");
-            add_shape(words, shape.data, shape.size);
-            return words.keep(scope_, arena_, out);
-        }
-        bool is_finite = sampling::all_finite(static_cast<const float*>(value->data), value->bytes / sizeof(float));
-        if (!is_finite) out = "it holds NaN or infinity";
-        return Status();
+    Loaded expected(scope.memory);
+    for (const Stored& output : its.outputs) {
+        LDM_TRY(reference.read(scope, output, expected));
+        Judged judged{its.component, artefact.name, its.name, output.name,
+                      lossy ? lossy->relative_rms : its.tolerance};
+        LDM_TRY(judge(scope, arena, judged, results.find(output.name), expected.tensor, failure, out));
     }
-
-    Status measure(const Stored& output, const engines::Tensor& value, CaseResult& result) {
-        LDM_TRY(reference_.read(scope_, output, expected_));
-        std::size_t samples = value.rank == 0 ? 1 : static_cast<std::size_t>(value.shape[0]);
-        Figures figures = compare_samples(static_cast<const float*>(value.data), expected_.floats(), samples,
-                                          expected_.count() / samples);
-        result.relative_rms = finite_or_none(figures.relative_rms);
-        result.max_abs = finite_or_none(figures.max_abs);
-        result.psnr = finite_or_none(figures.psnr);
-        result.passed = figures.relative_rms <= result.tolerance;
-        return Status();
-    }
-
-    Scope& scope_;
-    Arena& arena_;
-    Reference& reference_;
-    const Artefact& artefact_;
-    Array<CaseResult>& out_;
-    Loaded expected_;
-};
+    return Status();
+}
 
 }  // namespace
 
@@ -153,11 +103,58 @@ std::optional<Tolerance> lossy_tolerance(const Artefact& artefact) {
     return its;
 }
 
+bool are_finite(const engines::Tensor& tensor) {
+    return sampling::all_finite(static_cast<const float*>(tensor.data), tensor.bytes / sizeof(float));
+}
+
+Figures compare_tensors(const engines::Tensor& value, const engines::Tensor& expected) {
+    std::size_t samples = value.rank == 0 ? 1 : static_cast<std::size_t>(value.shape[0]);
+    return compare_samples(static_cast<const float*>(value.data), static_cast<const float*>(expected.data), samples,
+                           value.bytes / sizeof(float) / samples);
+}
+
+Status Feeds::read(Scope& scope, Reference& reference, const Case& its) {
+    Loaded loaded(scope.memory);
+    for (const Stored& input : its.inputs) {
+        LDM_TRY(reference.read(scope, input, loaded));
+        if (loaded.tensor.type == engines::ElementType::none) {
+            return scope.fail(codes::engine_failed,
+                              {input.name, " is ", input.tensor->dtype, ", which no engine takes"});
+        }
+        void* kept = data_.take(loaded.content.size(), alignof(std::max_align_t));
+        LDM_NEED(scope, kept != nullptr);
+        std::memcpy(kept, loaded.content.data(), loaded.content.size());
+        loaded.tensor.data = kept;
+        LDM_NEED(scope, feeds_.push(loaded.tensor));
+    }
+    return Status();
+}
+
+Status judge(Scope& scope, Arena& arena, const Judged& what, const engines::Tensor* value,
+             const engines::Tensor& expected, std::string_view failure, Array<CaseResult>& out) {
+    CaseResult result;
+    result.component = what.component;
+    result.artefact = what.artefact;
+    result.name = what.name;
+    result.output = what.output;
+    result.tolerance = what.tolerance;
+    LDM_NEED(scope, arena.copy(expected.shape, expected.rank, result.shape));
+    std::string_view problem = failure;
+    if (problem.empty()) LDM_TRY(find_problem(scope, arena, value, expected, problem));
+    if (!problem.empty()) {
+        result.problem = problem;
+    } else {
+        measure(*value, expected, result);
+    }
+    LDM_NEED(scope, out.push(result));
+    return Status();
+}
+
 Status compare_cases(Scope& scope, Arena& arena, const engines::Engine& engine, Reference& reference,
                      std::string_view component, const Artefact& artefact, Array<CaseResult>& out) {
-    Comparison comparison(scope, arena, reference, artefact, out);
     for (const Case& each : reference.cases()) {
-        if (each.component == component) LDM_TRY(comparison.compare(engine, each));
+        if (each.component != component) continue;
+        LDM_TRY(compare_case(scope, arena, engine, reference, each, artefact, out));
     }
     return Status();
 }

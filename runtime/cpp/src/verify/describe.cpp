@@ -159,7 +159,6 @@ private:
             LDM_TRY(add_tensors(its, "inputs", artefact.interface_->inputs));
             LDM_TRY(add_tensors(its, "outputs", artefact.interface_->outputs));
         }
-        if (!artefact.hoists.empty()) LDM_TRY(its.add("hoists", artefact.hoists));
         if (!artefact.kept.empty()) LDM_TRY(its.add("kept", artefact.kept));
         if (artefact.rescaled) LDM_TRY(its.add("rescaled", *artefact.rescaled));
         if (artefact.requires_) LDM_TRY(add_requirements(its, *artefact.requires_));

@@ -10,6 +10,8 @@
 #include "src/verify/proven_contract.h"
 #include "src/verify/reference.h"
 #include "src/verify/sampling_run.h"
+#include "src/verify/variant_record.h"
+#include "src/verify/variants.h"
 
 namespace ldm::verify {
 
@@ -33,7 +35,7 @@ public:
     Gate(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings)
         : scope_(scope), arena_(arena), package_(package), model_(model), settings_(settings),
           reference_(scope.memory), components_(scope.memory, package), facts_(scope.memory), cases_(scope.memory),
-          files_(scope.memory) {}
+          variants_(scope.memory), files_(scope.memory) {}
 
     Status compare(Report& out) {
         const Manifest& manifest = package_.manifest();
@@ -53,11 +55,9 @@ public:
         LDM_TRY(require_same_probe(scope_, reference_, manifest.contract));
         LDM_TRY(compare_facts(scope_, arena_, model_, reference_, build.contract, current, facts_));
         for (const auto& [name, component] : manifest.components) LDM_TRY(compare_component(name, component));
-        for (const Variant& variant : manifest.variants) {
-            scope_.tell("verify", {"variant ", variant.name, " left out: ldm-export verify compares it"});
-        }
         scope_.tell("verify", {"sampling run of ", reference_.run().steps, " steps"});
         LDM_TRY(compare_run(scope_, arena_, model_, components_, reference_, out.trajectory.emplace()));
+        LDM_TRY(compare_variants(scope_, arena_, package_, model_, settings_, reference_, variants_));
         LDM_TRY(package_.confirm(scope_));  // what was compared is what was hashed
         out.contract = current;
         return finish(out);
@@ -105,9 +105,29 @@ private:
         LDM_TRY(Words(scope_.memory).add(engine(), " (", machine, ")").keep(scope_, arena_, out.engine));
         LDM_NEED(scope_, arena_.copy(facts_.data(), facts_.size(), out.facts));
         LDM_NEED(scope_, arena_.copy(cases_.data(), cases_.size(), out.cases));
+        LDM_NEED(scope_, arena_.copy(variants_.data(), variants_.size(), out.variants));
         out.passed = out.trajectory->passed && std::all_of(facts_.begin(), facts_.end(), passed) &&
-                     std::all_of(cases_.begin(), cases_.end(), passed);
+                     std::all_of(cases_.begin(), cases_.end(), passed) &&
+                     std::all_of(variants_.begin(), variants_.end(), passed);
+        for (std::size_t index = 0; index < variants_.size(); ++index) {
+            if (!variants_[index].left_out) LDM_TRY(list_files(manifest.variants[index]));
+        }
         return list_artefacts(out);
+    }
+
+    // Those of a variant that was compared.
+    Status list_files(const Variant& variant) {
+        const Manifest& manifest = package_.manifest();
+        std::string_view record;
+        LDM_TRY(record_name(scope_, arena_, variant.name, record));
+        if (manifest.files.find(record) != nullptr) LDM_NEED(scope_, files_.push(record));
+        for (const auto& [name, component] : manifest.components) {
+            for (const Artefact& artefact : component.artefacts) {
+                if (!uses(variant, name, manifest.contract.denoiser.component, artefact.name)) continue;
+                for (std::string_view file : artefact.files) LDM_NEED(scope_, files_.push(file));
+            }
+        }
+        return Status();
     }
 
     // The files that it is about, each once, by name.
@@ -135,6 +155,7 @@ private:
     engines::Components components_;
     Array<FactResult> facts_;
     Array<CaseResult> cases_;
+    Array<VariantResult> variants_;  // in the order of the manifest's
     Array<std::string_view> files_;
 };
 

@@ -122,6 +122,15 @@ double psnr(const float* value, const float* reference, std::size_t count) {
     return span == 0.0 ? -infinity : 10.0 * std::log10(span * span / error);
 }
 
+double psnr(const std::uint8_t* value, const std::uint8_t* reference, std::size_t count) {
+    double sum = 0.0;
+    for (std::size_t index = 0; index < count; ++index) {
+        double difference = static_cast<double>(value[index]) - static_cast<double>(reference[index]);
+        sum += difference * difference;
+    }
+    return sum == 0.0 ? infinity : 10.0 * std::log10(peak * peak / (sum / static_cast<double>(count)));
+}
+
 Figures compare_samples(const float* value, const float* reference, std::size_t samples, std::size_t each) {
     Figures worst{0.0, 0.0, infinity};
     for (std::size_t sample = 0; sample < samples; ++sample) {

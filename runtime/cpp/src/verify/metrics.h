@@ -24,6 +24,9 @@ Figures compare_samples(const float* value, const float* reference, std::size_t 
 // PSNR in dB over the range of the reference; infinite where both are equal.
 double psnr(const float* value, const float* reference, std::size_t count);
 
+// PSNR in dB of bytes, over their range; infinite where both are equal.
+double psnr(const std::uint8_t* value, const std::uint8_t* reference, std::size_t count);
+
 // Mean structural similarity of two images (height, width, 3) of bytes, over Gaussian windows of 11 pixels, or fewer in
 // a smaller image, wholly inside them. False where no memory is left.
 [[nodiscard]] bool ssim(Allocator& memory, const std::uint8_t* value, const std::uint8_t* reference, std::size_t height,

@@ -9,16 +9,16 @@
 
 #include "core/memory.h"
 #include "core/package/contract.h"
-#include "core/package/safetensors.h"
 #include "core/status.h"
-#include "src/engines/tensor.h"
-#include "src/files/system.h"
 #include "src/package/open.h"
 #include "src/verify/report.h"
+#include "src/verify/tensor_file.h"
 
 namespace ldm::verify {
 
 inline constexpr std::string_view reference_name = "verify/reference.safetensors";  // relative to the package
+
+inline constexpr std::string_view captured_name = "captured";  // how the names of cases begin whose inputs are a run's
 
 // The facts that torch computed with; the manifest's contract must say the same.
 struct ComputedWith {
@@ -28,27 +28,14 @@ struct ComputedWith {
     json::Map<TokenizerFacts> tokenizers;  // text encoder -> of its own
 };
 
-// A tensor of a case, by its name in the graph.
-struct Stored {
-    std::string_view name;
-    const TensorInfo* tensor = nullptr;
-};
-
 // One evaluation of one component.
 struct Case {
     std::string_view component, name;
     double tolerance = 0.0;  // largest relative RMS of an output of a float32 engine
     View<Stored> inputs, outputs;
-};
 
-// A tensor that was read.
-struct Loaded {
-    explicit Loaded(Allocator& memory) : content(memory) {}
-    Array<char> content;
-    engines::Tensor tensor;
-
-    const float* floats() const { return reinterpret_cast<const float*>(content.data()); }
-    std::size_t count() const { return content.size() / sizeof(float); }
+    // Whether the inputs are those of a real run; others are drawn.
+    bool is_captured() const { return name.substr(0, captured_name.size()) == captured_name; }
 };
 
 struct CaseHeader;
@@ -56,14 +43,14 @@ struct ReferenceHeader;
 
 class Reference {
 public:
-    explicit Reference(Allocator& memory) : arena_(memory), order_(memory), used_(memory) {}
+    explicit Reference(Allocator& memory) : file_(memory) {}
 
     // Read the header, and check that the file is whole and that what it holds proves something (reference_rules.cpp).
     // Codes: file.*, json.*, schedule.*, weights.*, proof.invalid.
     Status open(Scope& scope, const package::Package& package);
     Status open(Scope& scope, const files::Path& path);
     // Read a tensor, whose type is none where no engine takes it.
-    Status read(Scope& scope, const Stored& stored, Loaded& out);
+    Status read(Scope& scope, const Stored& stored, Loaded& out) { return file_.read(scope, stored, out); }
 
     // Fail unless there are cases of every component, with each output that a run reads, and tokens of every text
     // encoder: proof.invalid.
@@ -78,12 +65,10 @@ public:
     const Stored& tokens(std::size_t encoder) const { return tokens_[encoder]; }  // in the order of facts().tokenizers
 
 private:
-    Status read_header(Scope& scope, ReferenceHeader& out);
-    Status take(Scope& scope, std::initializer_list<std::string_view> key, std::string_view name, Stored& out);
+    Status read_header(Scope& scope, const files::Path& path, ReferenceHeader& out);
     Status take_all(Scope& scope, const CaseHeader& header, std::string_view kind, View<std::string_view> names,
                     View<Stored>& out);
     Status take_tensors(Scope& scope, const ReferenceHeader& header);
-    Status require_none_left(Scope& scope) const;
     Status check(Scope& scope);
     Status check_shapes(Scope& scope) const;
     Status check_settings(Scope& scope) const;
@@ -91,14 +76,9 @@ private:
     Status check_case(Scope& scope, const Case& its);
     Status check_numbers(Scope& scope, const Stored& stored);
     Status require_outputs(Scope& scope, const Contract& contract, const Case& its) const;
-    Status refuse(Scope& scope, std::initializer_list<Piece> what) const;
+    Status refuse(Scope& scope, std::initializer_list<Piece> what) const { return file_.refuse(scope, what); }
 
-    Arena arena_;
-    files::ReadFile file_;
-    files::Path path_;
-    SafetensorsHeader tensors_;
-    Array<std::uint32_t> order_;  // of the tensors, by name
-    Array<bool> used_;
+    TensorFile file_;
     ComputedWith facts_;
     View<std::string_view> prompts_;
     View<Case> cases_;

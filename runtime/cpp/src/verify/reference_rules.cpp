@@ -29,13 +29,6 @@ bool is_multiple(std::int64_t side, std::int64_t latent, std::int64_t factor) {
     return factor > 0 && side % factor == 0 && side / factor == latent;
 }
 
-// A shape as Python's list.
-Words& add_list(Words& words, View<std::int64_t> shape) {
-    words.add("[");
-    for (std::size_t axis = 0; axis < shape.size; ++axis) words.add(axis == 0 ? "" : ", ", shape[axis]);
-    return words.add("]");
-}
-
 // Whether a run reads this output of a component.
 bool is_read(const Contract& contract, std::string_view component, std::string_view output) {
     auto is = [=](std::string_view its, std::string_view name) { return its == component && name == output; };

@@ -18,7 +18,7 @@ bool is_whole(const Report& report) {
     auto passed = [](const auto& result) { return result.passed; };
     return std::all_of(report.facts.begin(), report.facts.end(), passed) &&
            std::all_of(report.cases.begin(), report.cases.end(), passed) && report.trajectory &&
-           report.trajectory->passed;
+           report.trajectory->passed && std::all_of(report.variants.begin(), report.variants.end(), passed);
 }
 
 Status check_report(Scope& scope, const Report& report, std::string_view where) {

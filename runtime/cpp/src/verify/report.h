@@ -67,6 +67,18 @@ struct TrajectoryResult {
     bool passed = false;
 };
 
+// A variant beside what was recorded of it, or why it was left out; then nothing was compared.
+struct VariantResult {
+    std::string_view name;
+    std::optional<std::string_view> left_out;
+    View<FactResult> facts;  // the variant as the manifest has it
+    View<CaseResult> cases;  // of its ways, against torch and, "as recorded", against its own outputs of then
+    std::optional<double> image_psnr;  // of the sampling run's image as bytes, beside torch's; none where nothing differs
+    std::optional<double> image_ssim, image_floor;
+    std::optional<std::string_view> problem;  // why it failed as a whole
+    bool passed = false;
+};
+
 // A contract and its digest: the SHA-256 of `facts` as canonical JSON.
 struct ProvenContract {
     std::string_view sha256;
@@ -84,6 +96,7 @@ struct Report {
     std::optional<TrajectoryResult> trajectory;  // none: not reached
     json::Map<std::string_view> artefacts;
     ProvenContract contract;
+    View<VariantResult> variants;
 };
 
 // What a record holds of a figure: none of an infinite PSNR, where nothing differs.

@@ -63,6 +63,19 @@ void fields(Visitor& visit, TrajectoryResult& it) {
 }
 
 template <typename Visitor>
+void fields(Visitor& visit, VariantResult& it) {
+    visit("name", it.name);
+    visit("left_out", it.left_out);
+    visit("facts", it.facts);
+    visit("cases", it.cases);
+    visit("image_psnr", it.image_psnr);
+    visit("image_ssim", it.image_ssim);
+    visit("image_floor", it.image_floor);
+    visit("problem", it.problem);
+    visit("passed", it.passed);
+}
+
+template <typename Visitor>
 void fields(Visitor& visit, ProvenContract& it) {
     visit("sha256", it.sha256);
     visit("facts", it.facts);
@@ -79,6 +92,7 @@ void fields(Visitor& visit, Report& it) {
     visit("trajectory", it.trajectory);
     visit("artefacts", it.artefacts);
     visit("contract", it.contract);
+    visit.optional("variants", it.variants);
 }
 
 }  // namespace ldm::verify

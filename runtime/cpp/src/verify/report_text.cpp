@@ -67,6 +67,26 @@ void add_failure(Words& words, const TrajectoryResult& result) {
     words.add(", less than ").fixed(result.run.image_floor, 0).add(" dB");
 }
 
+// What a variant failed by. visit: Status(Words) of each sentence.
+template <typename Visit>
+Status visit_failures(Scope& scope, const VariantResult& variant, Visit visit) {
+    auto begin = [&](Words& words) -> Words& { return words.add("variant ", variant.name, ": "); };
+    auto visit_one = [&](const auto& result) {
+        if (result.passed) return Status();
+        Words words(scope.memory);
+        add_failure(begin(words), result);
+        return visit(words);
+    };
+    Words words(scope.memory);
+    if (variant.problem) return visit(begin(words).add(*variant.problem));
+    for (const FactResult& fact : variant.facts) LDM_TRY(visit_one(fact));
+    for (const CaseResult& result : variant.cases) LDM_TRY(visit_one(result));
+    bool is_below = variant.image_psnr && variant.image_floor && *variant.image_psnr < *variant.image_floor;
+    if (!is_below) return Status();
+    begin(words).add("sampling run: the image's PSNR is ").fixed(*variant.image_psnr, 1).add(" dB, less than ");
+    return visit(words.fixed(*variant.image_floor, 1).add(" dB"));
+}
+
 class Sentences {
 public:
     Sentences(Scope& scope, Arena& arena) : scope_(scope), arena_(arena), all_(scope.memory) {}
@@ -77,6 +97,9 @@ public:
         Words words(scope_.memory);
         add_failure(words, result);
         return add(words);
+    }
+    Status add(const VariantResult& variant) {
+        return visit_failures(scope_, variant, [&](const Words& words) { return add(words); });
     }
     Status add(const Words& words) {
         std::string_view sentence;
@@ -187,6 +210,32 @@ void add_trajectory(Words& words, const TrajectoryResult& result) {
     words.add("  ", result.passed ? "passed" : "failed", "\n");
 }
 
+Status add_line(Scope& scope, Words& words, const VariantResult& variant) {
+    words.add("variant ", variant.name, "  ");
+    if (variant.left_out) {
+        words.add("left out: ", *variant.left_out, "\n");
+        return Status();
+    }
+    std::size_t failed = 0;
+    LDM_TRY(visit_failures(scope, variant, [&](const Words&) {
+        ++failed;
+        return Status();
+    }));
+    words.add(variant.cases.size, " cases, image PSNR ");
+    if (variant.image_psnr) {
+        words.fixed(*variant.image_psnr, 1).add(" dB");
+    } else {
+        words.add("equal or not measurable");
+    }
+    if (variant.image_floor) words.add(" (floor ").fixed(*variant.image_floor, 1).add(")");
+    if (variant.passed) {
+        words.add("  passed\n");
+    } else {
+        words.add("  ", failed, " failed\n");
+    }
+    return Status();
+}
+
 }  // namespace
 
 Status list_failures(Scope& scope, Arena& arena, const Report& report, View<std::string_view>& out) {
@@ -198,6 +247,7 @@ Status list_failures(Scope& scope, Arena& arena, const Report& report, View<std:
     } else if (sentences.empty()) {
         LDM_TRY(sentences.add(Words(scope.memory).add("the sampling run was not reached")));
     }
+    for (const VariantResult& variant : report.variants) LDM_TRY(sentences.add(variant));
     return sentences.keep(out);
 }
 
@@ -214,6 +264,7 @@ Status make_table(Scope& scope, Arena& arena, const Report& report, std::string_
     Words words(scope.memory);
     add_lines(words, lines);
     if (report.trajectory) add_trajectory(words, *report.trajectory);
+    for (const VariantResult& variant : report.variants) LDM_TRY(add_line(scope, words, variant));
     words.add(report.package, " on ", report.engine, ": ", report.passed ? "passed" : "FAILED");
     LDM_NEED(scope, words.fits());
     return Words(scope.memory).printable(words.view()).keep(scope, arena, out);

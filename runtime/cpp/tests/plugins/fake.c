@@ -68,6 +68,12 @@ static const ldm_plugin_port *ports_of(void *graph, int32_t outputs, size_t *cou
     return outputs ? its->outputs : its->inputs;
 }
 
+/* Whatever it was asked for. */
+static const char *precision_of(void *graph) {
+    (void)graph;
+    return "f32";
+}
+
 static int32_t run_graph(void* graph, const ldm_plugin_tensor* inputs, size_t input_count,
                          int32_t (*give)(void* user, const ldm_plugin_tensor* output), void* user,
                          ldm_plugin_error error) {
@@ -93,7 +99,7 @@ static int32_t run_graph(void* graph, const ldm_plugin_tensor* inputs, size_t in
 EXPORT int32_t ldm_engine_plugin(int32_t version, ldm_plugin *plugin);
 
 EXPORT int32_t ldm_engine_plugin(int32_t version, ldm_plugin *plugin) {
-    const ldm_plugin functions = {open_graph, ports_of, run_graph, free};
+    const ldm_plugin functions = {open_graph, ports_of, run_graph, precision_of, free};
     if (version == FAKE_VERSION) *plugin = functions;
     return FAKE_VERSION;
 }

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ldm_runtime.engines.engine import Engine, EngineKind, Settings
+from ldm_runtime.engines.engine import Engine, EngineKind, Settings, not_computed
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
 from ldm_runtime.engines.units import cpu_units, missing_units
 from ldm_runtime.errors import EngineError, EngineUnavailable
@@ -136,7 +136,7 @@ def _missing(provider: Provider | None = None) -> str | None:
 def _missing_for(precision: Precision) -> str | None:
     """Return what is missing to compute in a precision that is not the artefact's; it has bfloat16 on ARM's Linux."""
     if precision != "bf16":
-        return f"{precision} is no precision that it computes in"
+        return not_computed(precision)
     if (sys.platform, platform.machine()) != ("linux", "aarch64"):
         return "bf16 needs ARM and Linux: ONNX Runtime has kernels for no other CPU"
     return missing_units("bf16", ["neon_bf16"])

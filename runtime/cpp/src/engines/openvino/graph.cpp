@@ -97,8 +97,8 @@ public:
     Graph(Allocator& memory, const Plugin& plugin, const package::Package& package, std::string_view component,
           const Artefact& artefact)
         : memory_(&memory), plugin_(plugin.functions()), package_(package), arena_(memory),
-          contract_(package.manifest().contract),
-          promised_(engines::promised(package.manifest(), component, artefact)), artefact_(artefact),
+          contract_(package.manifest().contract), component_(component),
+          promised_(promised(package.manifest(), component, artefact)), artefact_(artefact),
           context_(context_of(contract_.denoiser, component, promised_.inputs)) {}
     ~Graph() {
         if (graph_ != nullptr) plugin_.close(graph_);
@@ -114,6 +114,7 @@ public:
 
 private:
     Status load(Scope& scope, const GraphSettings& settings);
+    Status check_precision(Scope& scope, Precision wanted);
     Status failed(Scope& scope, std::int32_t status, std::string_view what, const Said& said);
     Status prime(Scope& scope, View<ldm_plugin_tensor> inputs);
     Status read_ports(Scope& scope, bool are_outputs, View<TensorSpec>& out);
@@ -124,6 +125,7 @@ private:
     const package::Package& package_;
     Arena arena_;
     const Contract& contract_;
+    std::string_view component_;
     const ComponentContract& promised_;
     const Artefact& artefact_;
     std::string_view context_;  // the input of a denoiser's text, (B, T, D); "" of other graphs
@@ -141,8 +143,17 @@ Status Graph::failed(Scope& scope, std::int32_t status, std::string_view what, c
 
 Status Graph::open(Scope& scope, const GraphSettings& settings) {
     LDM_TRY(load(scope, settings));
+    if (settings.precision) LDM_TRY(check_precision(scope, *settings.precision));
     LDM_TRY(read_ports(scope, false, inputs_));
     return read_ports(scope, true, outputs_);
+}
+
+// It may take a precision and compute in another one.
+Status Graph::check_precision(Scope& scope, Precision wanted) {
+    std::string_view found = plugin_.precision(graph_), hint = hint_of(wanted);
+    if (found == hint) return Status();
+    return scope.fail(codes::engine_unavailable, {"OpenVINO computes ", component_, " in ", found.empty() ? "what it "
+                                                  "does not say" : found, " here, not in ", hint});
 }
 
 Status Graph::load(Scope& scope, const GraphSettings& settings) {

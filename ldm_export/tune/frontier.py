@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from PIL import Image
 
-from ldm_export.plots import FrontierPoint, draw_frontier
+from ldm_export.plots import FrontierPoint, draw_frontier, on_frontier
 from ldm_export.tables import text_table
 
 _HEAD = ("configuration", "s", "of the default", "load, s", "peak, MB", "files, MB", "relative RMS", "PSNR, dB", "SSIM")
@@ -39,8 +39,9 @@ class Row:
 
 def best_rows(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that no other one is better than in time or error without being worse in the other."""
-    measured = [row for row in rows if row.seconds is not None]
-    return [row for row in measured if not any(_is_beaten(row, other) for other in measured)]
+    measured = [(row, (row.seconds, _psnr(row))) for row in rows if row.seconds is not None]
+    is_best = on_frontier([place for _, place in measured])
+    return [row for (row, _), on in zip(measured, is_best, strict=True) if on]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -62,23 +63,16 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def draw(rows: Sequence[Row]) -> Image.Image:
     """Draw time and error of what was measured."""
-    best = best_rows(rows)
     points = [
-        FrontierPoint(row.configuration, row.seconds, None if row.is_exact else row.psnr, row.file_bytes, row in best)
+        FrontierPoint(row.configuration, row.seconds, _psnr(row), row.file_bytes)
         for row in rows
         if row.seconds is not None and (row.is_exact or (row.psnr, row.ssim) != (None, None))
     ]
     return draw_frontier(points, "seconds for an image")
 
 
-def _is_beaten(row: Row, other: Row) -> bool:
-    assert row.seconds is not None and other.seconds is not None
-    mine, its = (row.seconds, -_decibels(row)), (other.seconds, -_decibels(other))
-    return its != mine and its[0] <= mine[0] and its[1] <= mine[1]
-
-
-def _decibels(row: Row) -> float:
-    return float("inf") if row.is_exact or row.psnr is None else row.psnr
+def _psnr(row: Row) -> float | None:
+    return None if row.is_exact else row.psnr
 
 
 def _cells(rows: Sequence[Row]) -> list[list[str]]:

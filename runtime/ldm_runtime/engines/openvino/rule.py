@@ -1,7 +1,6 @@
 """The rule by which "auto" takes OpenVINO before ONNX Runtime; `benchmarks/auto_rules.py` measures what it rests on."""
 
 import importlib.util
-import math
 
 from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.memory import available_memory
@@ -32,7 +31,7 @@ def is_faster(package: Package, component: str) -> bool:
         return False
     weights = package.file(package.manifest.components[component].weights)
     with refused():
-        count = sum(math.prod(tensor.shape) for tensor in safetensors.read_header(weights).tensors.values())
+        count = safetensors.read_header(weights).weights
     free = available_memory()
     has_room = free is None or free >= 4 * count * LEAST_COPIES
     return count >= LEAST_WEIGHTS and has_room

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from ldm_runtime.engines.split import Memo, Part, Split, Values
+from ldm_runtime.engines.openvino.split import Memo, Part, Split, Values
 
 SAMPLE = np.arange(12, dtype=np.float32).reshape(2, 6)
 

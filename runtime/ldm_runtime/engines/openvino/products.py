@@ -31,7 +31,7 @@ _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, -1]], n
 
 @dataclass(frozen=True)
 class Saving:
-    """A convolution that can be rewritten, and how many products fewer that are for each image of the batch.
+    """A convolution that can be rewritten, with fewer products.
 
     image: what it reads; of `upsampling` the small one. kernel: (out, in, 3, 3). bias: (1, out, 1, 1), added by `last`.
     last: the node whose value is replaced.
@@ -43,7 +43,6 @@ class Saving:
     bias: np.ndarray | None
     last: Any
     sides: tuple[int, int]
-    products: int
 
 
 def find_savings(model: Any, methods: Collection[str]) -> list[Saving]:
@@ -72,14 +71,13 @@ def _saving(node: Any, methods: Collection[str]) -> Saving | None:
     if sides is None:
         return None
     (height, width), (out_channels, in_channels) = sides, kernel.shape[:2]
-    products = out_channels * in_channels * height * width
     bias, last = _bias(node)
     small = image.get_node()
     if UPSAMPLING in methods and _doubles(small) and len(image.get_target_inputs()) == 1:
-        return Saving(UPSAMPLING, small.input_value(0), kernel, bias, last, sides, 5 * products)
+        return Saving(UPSAMPLING, small.input_value(0), kernel, bias, last, sides)
     wide = min(out_channels, in_channels) >= MIN_CHANNELS and height * width >= MIN_PIXELS
     if WINOGRAD in methods and wide and height % 2 == 0:
-        return Saving(WINOGRAD, image, kernel, bias, last, sides, 3 * products)
+        return Saving(WINOGRAD, image, kernel, bias, last, sides)
     return None
 
 

@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from ldm_export.lossy import frontier
-from ldm_export.lossy.frontier import Row, best_rows
+from ldm_export.tune import frontier
+from ldm_export.tune.frontier import Row, best_rows
 
 AUTO = Row("exact, auto", True, 0.5, 0.4, 192_000_000, 38_000_000, 4e-7)
 EXACT = Row("exact, openvino", True, 0.4, 0.6, 361_000_000, 40_000_000, 4e-7)

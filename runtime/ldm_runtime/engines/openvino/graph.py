@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.engines.openvino_forms import Compiled, Primed, Sizes
-from ldm_runtime.engines.openvino_savings import fix_sizes, spare
-from ldm_runtime.engines.split import Run
+from ldm_runtime.engines.openvino.forms import Compiled, Primed, Sizes
+from ldm_runtime.engines.openvino.savings import fix_sizes, spare
+from ldm_runtime.engines.openvino.split import Run
 from ldm_runtime.package.manifest import DenoiserRole
 from ldm_runtime.package.tensor_spec import TensorSpec
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.engines.split import Run
+from ldm_runtime.engines.openvino.split import Run
 
 Sizes = tuple[tuple[int, ...], ...]  # height and width of every input that is a batch of images
 

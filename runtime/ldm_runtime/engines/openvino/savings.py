@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ldm_runtime.checks import shown
-from ldm_runtime.engines.openvino import SAVINGS
-from ldm_runtime.engines.openvino_cut import Cut, cut_off
-from ldm_runtime.engines.openvino_forms import Compiled, Sizes
-from ldm_runtime.engines.openvino_products import METHODS, WINOGRAD, find_savings, save_products
-from ldm_runtime.engines.split import Memo, Part, Run, Split
+from ldm_runtime.engines.openvino.cut import Cut, cut_off
+from ldm_runtime.engines.openvino.forms import Compiled, Sizes
+from ldm_runtime.engines.openvino.products import METHODS, WINOGRAD, find_savings, save_products
+from ldm_runtime.engines.openvino.properties import SAVINGS
+from ldm_runtime.engines.openvino.split import Memo, Part, Run, Split
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import DenoiserRole
 
