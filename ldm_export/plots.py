@@ -197,7 +197,8 @@ def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
     top = 5.0 * math.ceil(max(known, default=35.0) / 5.0 + 1.0)  # where equal images are, in dB
     is_best = on_frontier([(point.time, point.psnr) for point in points])
     named = [point for place, point in enumerate(points) if place == 0 or is_best[place]]
-    with _figure(7.2, 3.2 + 0.18 * math.ceil(len(named) / 2)) as figure:
+    has_others = len(named) < len(points)
+    with _figure(7.2, 3.2 + 0.18 * math.ceil((len(named) + has_others) / 2)) as figure:
         axes = figure.add_subplot()
         axes.set_axisbelow(True)
         axes.grid(color="#dddddd")
@@ -208,7 +209,7 @@ def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
             for point, on in zip(points, is_best, strict=True)
         ]
         _put_points(axes, points, colours, top)
-        _put_names(axes, named, top, has_others=len(named) < len(points))
+        _put_names(axes, named, top, has_others=has_others)
         axes.set_xlim(0, 1.08 * max(point.time for point in points))
         axes.set_xlabel(x_label)
         _scale_likeness(axes, min(known, default=top), top)
