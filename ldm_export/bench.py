@@ -25,7 +25,7 @@ from ldm_runtime.checks import check_integer
 from ldm_runtime.engines.choice import AUTO, EngineChoice, choose, open_engine, open_way, readable_by, require
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.engines.units import cpu_units, describe_units
+from ldm_runtime.engines.units import cpu_names, cpu_units, describe_units
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
 from ldm_runtime.package.manifest import Contract
@@ -308,9 +308,6 @@ def _file_bytes(package: Package, run: EngineRun) -> int:
 
 def machine() -> str:
     """Name the processor with its units for few bits, the system and Python, for a reader."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
-        model = f"{len(names)} x {names[0]}" if names else model
+    names = cpu_names()
+    model = f"{len(names)} x {names[0]}" if len(names) > 1 else names[0]
     return f"{model} ({describe_units(cpu_units())}), {platform.system()}, Python {platform.python_version()}"

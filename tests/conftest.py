@@ -3,7 +3,7 @@
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,23 @@ def slow_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
         for part in (slow, quick):
             ordered += part[len(part) * worker // workers : len(part) * (worker + 1) // workers]
     return ordered
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Let ONNX Runtime have one thread where a worker asks for no number: it has a core.
+
+    A thread for each core of the machine takes twice the processor's time of the same image, by waiting.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    from ldm_runtime.engines.ort import session
+
+    made = session._session_options
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "_session_options", lambda ort, threads, reorder: made(ort, threads or 1, reorder))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,8 @@ SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, 
 
 
 def main() -> None:
+    if sys.argv[1:2] and sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else GOLDEN
     out.mkdir(parents=True, exist_ok=True)
     if out != GOLDEN:

@@ -17,14 +17,17 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import diffusers
 import torch
 import transformers
 
+from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.package.few_step import as_few_step
@@ -67,13 +70,29 @@ def _told(row: Published) -> str:
 
 
 def outcomes(work: Path) -> Iterator[Outcome]:
-    """Open every row in the empty folder `work`."""
+    """Open every row in the empty folder `work`. Models without weights are made once for each config."""
     build_tiny_tokenizer(work / "tokenizer")
-    for row in PUBLISHED:
-        folder = work / "row"
-        lay_out(row, folder, work / "tokenizer")
-        yield outcome(row, folder)
-        shutil.rmtree(folder)
+    with _models_made_once():
+        for row in PUBLISHED:
+            folder = work / "row"
+            lay_out(row, folder, work / "tokenizer")
+            yield outcome(row, folder)
+            shutil.rmtree(folder)
+
+
+def _models_made_once() -> AbstractContextManager[object]:
+    """Let checkpoints share models without weights, which they read the shapes of."""
+    made: dict[tuple[object, ...], torch.nn.Module] = {}
+    make = Checkpoint.empty
+
+    def once(checkpoint: Checkpoint, part: str) -> torch.nn.Module:
+        config = checkpoint.configs[part]
+        key = (checkpoint.family.parts[part].model, type(config), repr(config))
+        if key not in made:
+            made[key] = make(checkpoint, part)
+        return made[key]
+
+    return mock.patch.object(Checkpoint, "empty", once)
 
 
 def outcome(row: Published, folder: Path) -> Outcome:

@@ -18,7 +18,6 @@ from ldm_export.lossy import int8
 from ldm_export.lossy.prompts import digest, seeds
 from ldm_export.package import write
 from ldm_export.package.write import require_package
-from ldm_export.process.isolate import Outcome
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import atomic_folder
@@ -30,6 +29,7 @@ from ldm_runtime.pipeline import builtin_package
 from tests import traces
 from tests.lossy.making import hasten
 from tests.runtime.tiny_package import COMPONENTS, edit_manifest
+from tests.stages import here
 
 
 def call(*arguments: str) -> str:
@@ -139,9 +139,6 @@ def test_a_build_opens_its_source_once_hashes_a_file_once_and_writes_one_manifes
 
         for module in modules:
             monkeypatch.setattr(module, name, watched)
-
-    def here(function, *arguments, progress=None, **options):
-        return Outcome(function(*arguments, progress=progress, **options), peak_bytes=0, seconds=0.0)
 
     monkeypatch.setattr(builds, "run_isolated", here)
     watch([builds], "open_checkpoint", opened)

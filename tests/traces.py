@@ -1,5 +1,6 @@
 """Graphs that were traced before: of all that an export does, tracing takes nearly all the time."""
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.export import to_onnx
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.process.isolate import Outcome
+from tests.stages import here
 
+UNTRACED = {"sample_size", "scaling_factor"}  # what no model reads of its config: it is outside of the graphs
 NO_DATA = "none"  # the weights' file of a kept graph: a trace has no data
 
 
@@ -30,7 +33,7 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     trace = to_onnx.trace
 
     def trace_once(spec: ComponentSpec, model: nn.Module) -> ir.Model:
-        about = about_trace(spec, type(model), checkpoint.configs[spec.part])
+        about = about_trace(spec, type(model), traced_part(checkpoint.configs[spec.part]))
         file = folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.onnx"
         if file.exists():
             return _without_data(ir.load(file))
@@ -47,19 +50,25 @@ def about_trace(spec: ComponentSpec, model: type[nn.Module], config: object) -> 
     return (spec.name, code, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
 
 
+def traced_part(config: Any) -> dict[str, object]:
+    """Return the values of a config that a trace depends on."""
+    names = {field.name for field in dataclasses.fields(config)} - UNTRACED
+    return {name: getattr(config, name) for name in sorted(names)}
+
+
 PROOF = (builds.write_reference, builds.prove_package, builds.prove_variants)  # the stages that prove what was exported
 
 
-def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch, here: tuple[Any, ...] = PROOF) -> None:
-    """Let builds export in this process, with remembered traces; of the other stages those of `here` run here too."""
+def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch, also: tuple[Any, ...] = PROOF) -> None:
+    """Let builds export in this process, with remembered traces; of the other stages those of `also` run here too."""
     isolated = builds.run_isolated
 
     def run(function: Any, *args: Any, **kwargs: Any) -> Outcome:
         if function is builds.export_components:
             with remembered(folder, args[0]):
-                return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
-        if function in here:
-            return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
+                return here(function, *args, **kwargs)
+        if function in also:
+            return here(function, *args, **kwargs)
         return isolated(function, *args, **kwargs)
 
     monkeypatch.setattr(builds, "run_isolated", run)

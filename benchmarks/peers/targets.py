@@ -128,9 +128,9 @@ def _rivalry(results: Results, rivalry: Rivalry, what: str) -> Verdict:
     if not rounds:
         return Verdict(asked, None, _missing(results, [rivalry.ours, rivalry.peer]))
     own, other = ([found[index] for index in rounds] for found in (ours, theirs))
-    apart = max(max(own) - min(own), max(other) - min(other))
+    allowed = max(max(own) - min(own), max(other) - min(other)) if rivalry.same_kernels else 0.0
     lead = statistics.median(other) - statistics.median(own)
-    holds = lead >= -apart if rivalry.same_kernels else lead > 0
+    holds = lead >= -allowed if rivalry.same_kernels else lead > 0
     found = f"{spread(other, form='.2f')} beside {spread(own, form='.2f')} s{_few(len(rounds))}"
     return Verdict(asked, holds, found)
 

@@ -43,6 +43,7 @@ from ldm_export.process.out_of_memory import is_out_of_memory
 from ldm_export.recipes.train import Background, load_train_recipe
 from ldm_runtime import __version__
 from ldm_runtime.checks import check_path
+from ldm_runtime.engines.units import cpu_names
 from ldm_runtime.errors import InputError, LdmError, OutputError, one_line
 from ldm_runtime.files.atomic import atomic_file, make_folder, refuse_unwritable
 from ldm_runtime.files.strict_json import parse as parse_json
@@ -225,20 +226,8 @@ def _facts(subject: Subject, pictures: Pictures, options: dict[str, Any]) -> dic
             "masks": pictures.alpha is not None,
         },
         "options": options,
-        "machine": {"processor": processor(), "threads": usable_cores()},
+        "machine": {"processor": cpu_names()[0], "threads": usable_cores()},
     }
-
-
-def processor() -> str:
-    """Return the name of the processor, for people."""
-    import platform
-
-    with_name = Path("/proc/cpuinfo")
-    if with_name.exists():
-        for line in with_name.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _measured(section: Section, study: Study) -> SectionResult:

@@ -44,6 +44,11 @@ from ldm_runtime.errors import one_line
     help="TensorRT: range of batch, size, width, height or windows (repeatable).",
 )
 @click.option("--refit", is_flag=True, help="TensorRT: build plans whose weights can be replaced.")
+@click.option(
+    "--weights",
+    type=click.Choice(["whole", "w8", "w4"]),
+    help="TensorRT for RTX: weights of plans in fp16 or bf16 as they are, or in eight or four bits (default: whole).",
+)
 @click.option("--weight-stripped", is_flag=True, help="TensorRT: build plans without weights; the graphs hold them.")
 @click.option(
     "--vae",
@@ -65,7 +70,9 @@ from ldm_runtime.errors import one_line
     help="Also make what is lossy and within it: the least likeness of the worst image to the exact one.",
 )
 @click.option(
-    "--lossy", metavar="METHOD,…", help=f"Lossy methods to try, of {', '.join(LOSSY)} (default: all that run here)."
+    "--lossy",
+    metavar="METHOD,…",
+    help=f"Lossy methods to try, of {', '.join(LOSSY)} (default: all for speed that run here).",
 )
 @click.option("--prompts", type=PATH, help="Prompts for the budget, one a line (default: the source's own, or ours).")
 @checkpoint_options
@@ -81,6 +88,7 @@ def build(
     flavour: str | None,
     profiles: tuple[str, ...],
     refit: bool,
+    weights: str | None,
     weight_stripped: bool,
     vae: Path | str | None,
     unet: Path | str | None,
@@ -130,6 +138,7 @@ def build(
     changes |= {} if lossy is None else {"lossy": read_list(lossy)}
     tensorrt: dict[str, Any] = {} if flavour is None else {"flavour": flavour}
     tensorrt |= {"profiles": profiles} if profiles else {}
+    tensorrt |= {} if weights is None else {"weights": weights}
     tensorrt |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
     tensorrt |= {name: True for name, is_set in (("refit", refit), ("weight_stripped", weight_stripped)) if is_set}
     recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **tensorrt))

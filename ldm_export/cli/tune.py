@@ -50,6 +50,7 @@ def tune(
     from ldm_export.tune.report import FILES, write_results
     from ldm_export.tune.tuner import tune_package
     from ldm_runtime.budget import read_budget
+    from ldm_runtime.errors import OutputError
     from ldm_runtime.files.atomic import refuse_existing_in
     from ldm_runtime.pipeline import builtin_package
 
@@ -66,3 +67,5 @@ def tune(
     show_report(report, as_json)  # first: it took minutes, and the disk may be full
     if out is not None:
         write_results(report, out, force=force)
+    if report.unkept is not None:
+        raise OutputError(report.unkept)

@@ -23,3 +23,24 @@ def pack_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales[scales == 0] = 1
     levels = (np.clip(np.rint(blocks / scales), -_ZERO, _ZERO - 1) + _ZERO).astype(np.uint8)
     return levels[..., 0::2] | levels[..., 1::2] << 4, scales.reshape(-1)
+
+
+def signed_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round a weight (I, O) to the same blocks, as DequantizeLinear of opset 21 reads them along axis 0.
+
+    Returns what ONNX stores of INT4 (I, O), uint8 (I · O / 2,), the lower half of a byte first, and scales, float32
+    (blocks, O). I is a multiple of a block.
+    """
+    inputs, outputs = weight.shape
+    packed, scales = pack_blocks(weight.T)
+    levels = np.stack([packed & 15, packed >> 4], axis=-1).reshape(outputs, inputs).T  # (I, O), from 0 to 15
+    bits = (levels ^ _ZERO).reshape(-1)  # less 8, as two's complement of four bits
+    return bits[0::2] | bits[1::2] << 4, scales.reshape(outputs, -1).T.copy()
+
+
+def unpack_blocks(packed: np.ndarray, scales: np.ndarray, inputs: int) -> np.ndarray:
+    """Return what is left of a weight that was packed: float32 (N, inputs)."""
+    outputs, blocks, _ = packed.shape
+    levels = np.stack([packed & 15, packed >> 4], axis=-1).reshape(outputs, blocks, BLOCK)
+    wide = (levels.astype(np.float32) - _ZERO) * scales.reshape(outputs, blocks, 1)
+    return wide.reshape(outputs, -1)[:, :inputs]

@@ -13,6 +13,7 @@ import numpy as np
 
 from ldm_export.export.graph_file import read_graph
 from ldm_export.lossy.calibrate import Feeds, collect_ranges
+from ldm_export.lossy.halves import beside
 from ldm_export.lossy.layers import exposed, quantisable
 from ldm_export.lossy.measure import RunError, compare_runs
 from ldm_export.lossy.method import Draft, Made, Order, Progress
@@ -21,7 +22,7 @@ from ldm_export.lossy.ranges import ValueRange
 from ldm_export.lossy.sensitivity import Group, fewest_kept, rank_groups
 from ldm_export.lossy.store import Quantised, store
 from ldm_export.lossy.trials import Trials, in_words
-from ldm_export.lossy.units import BF16, EIGHT_BITS, unit_of
+from ldm_export.lossy.units import EIGHT_BITS, unit_of
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
 from ldm_export.optimise.pipeline import Pass, run_passes
@@ -186,14 +187,9 @@ class _Search:
         return Artefact(form.artefact, "onnx", files, form.reader, "int8", "lossy", nothing, kept=tuple(sorted(keep)))
 
     def drafts(self, form: Form, note: str) -> list[Draft]:
-        """Return the variants of a form: int8 alone, and with bfloat16 beside it where that is tried."""
-        ways = dict.fromkeys(self.components, _way(form))
-        made = [Draft(form.artefact, ("int8",), ways, WHOLE_RUN, note)]
-        if form.engine == "openvino" and "bf16" in self.order.methods:
-            units = (*unit_of(EIGHT_BITS), *unit_of(BF16))
-            beside = {name: replace(way, precision="bf16", units=units) for name, way in ways.items()}
-            made.append(Draft("int8-bf16", ("int8", "bf16"), beside, WHOLE_RUN, note))
-        return made
+        """Return the variants of a form: int8 alone, and with half the bits beside it where these are tried."""
+        alone = Draft(form.artefact, ("int8",), dict.fromkeys(self.components, _way(form)), WHOLE_RUN, note)
+        return [alone, *beside(alone, "int8", self.order.methods)]
 
     def remove_trials(self) -> None:
         for name in self.components:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ldm_export.package.write import with_files
 from ldm_export.verify.variant_file import FOLDER, file_of
-from ldm_runtime.package.artefacts import INTEGERS, Component, Difference
+from ldm_runtime.package.artefacts import Component, Difference
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.variants import Variant
 
@@ -47,7 +47,7 @@ def with_differences(made: Manifest, measured: Sequence[Variant]) -> Manifest:
             component,
             artefacts=tuple(
                 replace(each, difference=found[name, each.name])
-                if each.precision in INTEGERS and (name, each.name) in found
+                if each.needs_variant and (name, each.name) in found
                 else each
                 for each in component.artefacts
             ),

@@ -84,15 +84,17 @@ def exposed(model: ir.Model) -> frozenset[str]:
     These read or write the graph's own inputs and outputs (so do keys and values of the text, whose first token is an
     outlier), read a vector for each image (the embedding of time), or have fewer than 16 channels on a side.
     """
-    inputs = set(model.graph.inputs)
+    inputs, few = set(model.graph.inputs), narrow(model)
     return frozenset(
         layer.name
         for layer in quantisable(model)
-        if layer.input in inputs
-        or layer.node.outputs[0].is_graph_output()
-        or _is_vector(layer)
-        or min(layer.channels) < _FEW_CHANNELS
+        if layer.input in inputs or layer.node.outputs[0].is_graph_output() or _is_vector(layer) or layer.name in few
     )
+
+
+def narrow(model: ir.Model) -> frozenset[str]:
+    """Name the layers with fewer than 16 channels on a side: those of an image or a latent, with few weights."""
+    return frozenset(layer.name for layer in quantisable(model) if min(layer.channels) < _FEW_CHANNELS)
 
 
 def by_input(layers: Iterable[Layer]) -> list[list[Layer]]:

@@ -53,13 +53,13 @@ class Variants:
 
 
 def choose_methods(names: Sequence[str], say: Progress) -> tuple[str, ...]:
-    """Return the methods that are named, or without a name all that this machine can make and measure.
+    """Return the methods that are named, or without a name all for speed that this machine can make and measure.
 
     Raises EngineUnavailable if one that is named cannot be measured here, or none can.
     """
     chosen, reasons = [], []
     for name, method in LOSSY.items():
-        if names and name not in names:
+        if name not in names if names else not method.is_for_speed:
             continue
         missing = method.missing()
         if missing is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
+from ldm_runtime.files.reading import read_regular
 from ldm_runtime.package.values import CONTROL
 from ldm_runtime.text.characters import normalise
 
@@ -133,8 +134,9 @@ def _is_prompt(text: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_regular(path, MAX_BYTES)
+        if content is None:
+            raise InputError(f"cannot read the prompts {path}: it is not a regular file; expected one of UTF-8 text")
         if len(content) > MAX_BYTES:
             raise InputError(f"{path} has more than {MAX_BYTES} bytes; expected a list of prompts, one a line")
         return content.decode("utf-8-sig")

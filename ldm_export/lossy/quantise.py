@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ldm_export.errors import ExportError
-from ldm_export.lossy.blocks import BLOCK, pack_blocks
+from ldm_export.lossy.blocks import BLOCK, pack_blocks, signed_blocks
 from ldm_export.lossy.layers import Layer, by_input, parameter_array, power_by_input, quantisable, stored
 from ldm_export.lossy.ranges import SMALLEST_SCALE, Scale, ValueRange, check_range, fit_scale, smoothing
 from ldm_export.optimise.matching import MICROSOFT, operands, producer, replace, used_once
@@ -32,13 +32,17 @@ class Scheme:
     too; False: weights alone are small, and float32 is computed with. alpha: of SmoothQuant, above 0 to 1; None: no
     smoothing. It is not always a gain: with 0.5 for all layers, images of the built-in model were 30 dB from the exact
     ones, without it 42 dB (medians of 8, OpenVINO). outputs: convolutions' outputs are rounded to uint8, and their
-    biases to int32, without which ONNX Runtime computes convolutions in float32.
+    biases to int32, without which ONNX Runtime computes convolutions in float32. in_eight_bits: products that "int4"
+    stores in eight bits all the same. blocks: the operator that reads "int4": ONNX Runtime's own, or the standard one
+    (opset 21), which is for inputs that are a multiple of a block; other products have int8 there.
     """
 
     weights: Literal["int8", "int4"] = "int8"
     activations: bool = True
     alpha: float | None = None
     outputs: bool = False
+    in_eight_bits: frozenset[str] = frozenset()
+    blocks: Literal["MatMulNBits", "DequantizeLinear"] = "MatMulNBits"
 
     def __post_init__(self) -> None:
         if self.weights == "int4" and self.activations:
@@ -137,10 +141,17 @@ class _Writer:
     def shrink_weight(self, layer: Layer) -> None:
         """Store a weight in fewer bits, and widen it where it is read."""
         weight = parameter_array(layer.stored, layer.name)
-        if self.scheme.weights == "int4" and not layer.is_convolution:
+        if not self._has_four_bits(layer):
+            self._quantise_weight(layer, weight, None)
+        elif self.scheme.blocks == "MatMulNBits":
             self._put_blocks(layer, weight)
         else:
-            self._quantise_weight(layer, weight, None)
+            self._widen_blocks(layer, weight)
+
+    def _has_four_bits(self, layer: Layer) -> bool:
+        fits = self.scheme.blocks == "MatMulNBits" or layer.channels[1] % BLOCK == 0
+        is_product = self.scheme.weights == "int4" and not layer.is_convolution
+        return is_product and fits and layer.name not in self.scheme.in_eight_bits
 
     def _quantise_weight(self, layer: Layer, weight: np.ndarray, scale: Scale | None) -> None:
         """Store a weight with a scale for each output, and read it; `scale`: of the layer's input, if rounded."""
@@ -149,7 +160,8 @@ class _Writer:
         rounded = np.clip(np.rint(weight / layer.along_outputs(steps)), -_LARGEST, _LARGEST).astype(np.int8)
         key = self._key(layer)
         inputs = [self._initial(f"{key}/int8", rounded), self._initial(f"{key}/scale", steps)]
-        layer.node.replace_input_with(1, self._put(layer.node, "DequantizeLinear", inputs, "weight", layer.output_axis))
+        axis, old = layer.output_axis, layer.node.inputs[1]
+        layer.node.replace_input_with(1, self._put(layer.node, "DequantizeLinear", inputs, "weight", axis, like=old))
         if bias is not None and scale is not None and self.scheme.outputs:
             products = scale.scale * steps
             whole = np.rint(bias.astype(np.float64) / products).astype(np.int32)
@@ -165,6 +177,23 @@ class _Writer:
         attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": BLOCK}
         replace(layer.node, "MatMulNBits", [layer.input, *numbers], attributes, domain=MICROSOFT)
         self.model.opset_imports[MICROSOFT] = 1
+
+    def _widen_blocks(self, layer: Layer, weight: np.ndarray) -> None:
+        """Store a weight (I, O) in the same blocks, and read it through DequantizeLinear along its inputs."""
+        packed, scales = signed_blocks(weight)
+        key = self._key(layer)
+        self.data[f"{key}/int4"] = packed
+        shape = weight.shape
+        tensor = ir.PackedTensor(packed, ir.DataType.INT4, shape=shape, name=f"{key}/int4")
+        value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(shape), const_value=tensor)
+        self.model.graph.register_initializer(value)
+        inputs = [value, self._initial(f"{key}/scale", scales)]
+        wide = self._put(layer.node, "DequantizeLinear", inputs, "weight", 0, like=layer.node.inputs[1])
+        node = wide.producer()
+        assert node is not None
+        node.attributes["block_size"] = ir.AttrInt64("block_size", BLOCK)
+        layer.node.replace_input_with(1, wide)
+        self.model.opset_imports[""] = max(21, self.model.opset_imports[""])  # the first with blocks
 
     def _smoothed(self, value: ir.Value, divisors: np.ndarray, readers: list[Layer]) -> ir.Value:
         """Return `value` divided by channel: in the norm that makes it, where nothing else reads it, or by a node."""

@@ -18,10 +18,34 @@ def make_bf16(order: Order, *, progress: Progress) -> Made:
     return bf16.make_bf16(order, progress=progress)
 
 
+def _missing_fp16() -> str | None:
+    from ldm_export.lossy.fp16 import missing_fp16
+
+    return missing_fp16()
+
+
+def make_fp16(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import fp16
+
+    return fp16.make_fp16(order, progress=progress)
+
+
 def make_int8(order: Order, *, progress: Progress) -> Made:
     from ldm_export.lossy import int8
 
     return int8.make_int8(order, progress=progress)
+
+
+def make_w8(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import weights
+
+    return weights.make_w8(order, progress=progress)
+
+
+def make_w4(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import weights
+
+    return weights.make_w4(order, progress=progress)
 
 
 def make_caching(order: Order, *, progress: Progress) -> Made:
@@ -42,12 +66,23 @@ def make_steps(order: Order, *, progress: Progress) -> Made:
     return shorter.make_steps(order, progress=progress)
 
 
+def make_merging(order: Order, *, progress: Progress) -> Made:
+    from ldm_export.lossy import merging
+
+    return merging.make_merging(order, progress=progress)
+
+
 LOSSY: dict[str, Lossy] = {
     "bf16": Lossy(_missing_bf16, make_bf16),
-    "int8": Lossy(lambda: None, make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO where it is
+    "fp16": Lossy(_missing_fp16, make_fp16),
+    # On ONNX Runtime, which proves every package, and on OpenVINO where it is.
+    "int8": Lossy(lambda: None, make_int8),
+    "w8": Lossy(lambda: None, make_w8, is_for_speed=False),
+    "w4": Lossy(lambda: None, make_w4, is_for_speed=False),
     # Those below draw with graphs in float32 by ONNX Runtime, and with what the methods above made.
     "caching": Lossy(lambda: None, make_caching),
     "guidance": Lossy(lambda: None, make_guidance),
     "steps": Lossy(lambda: None, make_steps),
+    "merging": Lossy(lambda: None, make_merging),
 }
 """Name -> method, in the order in which they are made."""

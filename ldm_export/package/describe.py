@@ -135,6 +135,8 @@ def _artefact(artefact: Artefact) -> Facts:
         facts["kept"] = list(artefact.kept)
     if artefact.rescaled is not None:
         facts["rescaled"] = artefact.rescaled
+    if artefact.merged is not None:
+        facts["merged"] = artefact.merged
     return facts if artefact.requires is None else {**facts, "requires": _requirements(artefact.requires)}
 
 

@@ -6,9 +6,7 @@ value and the one in the file, and the nearest known name where a key or a value
 
 import dataclasses
 import difflib
-import os
 import re
-import stat
 import tomllib
 import types
 import typing
@@ -21,7 +19,7 @@ from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError, LdmError, Lines
 from ldm_runtime.files import strict_json
-from ldm_runtime.files.reading import read_at_most
+from ldm_runtime.files.reading import read_regular
 
 T = TypeVar("T")
 
@@ -114,11 +112,9 @@ def hint(name: object, known: Iterable[str], prefix: str = "") -> str:
 def read_text(path: Path) -> str:
     """Read a recipe's text. Raises ConfigError for anything but a small regular file of UTF-8."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"cannot read the recipe {path}: it is not a regular file")
-            content = read_at_most(file, MAX_FILE_BYTES)
+        content = read_regular(path, MAX_FILE_BYTES)
+        if content is None:
+            raise ConfigError(f"cannot read the recipe {path}: it is not a regular file")
         if len(content) > MAX_FILE_BYTES:
             raise ConfigError(f"the recipe {path} has more than {MAX_FILE_BYTES} bytes; it is not a recipe")
         return content.decode("utf-8-sig").replace("\r\n", "\n")  # some editors under Windows write a mark first

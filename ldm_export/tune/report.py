@@ -19,8 +19,8 @@ JSON, CSV, PLOT = FILES = ("tune.json", "frontier.csv", "frontier.png")
 class TuneReport:
     """All that was measured of a package, and what is drawn with from now on.
 
-    rows: the default first. chosen: what the profile has. profile: its file, None where the time was too short for one.
-    notices: what was left out, as sentences.
+    rows: the default first. chosen: what the profile has. profile: its file, None where the time was too short for one,
+    or where it could not be written, which `unkept` says. notices: what was left out, as sentences.
     """
 
     package: str
@@ -32,6 +32,7 @@ class TuneReport:
     rows: tuple[Row, ...]
     chosen: tuple[Best, ...]
     profile: str | None
+    unkept: str | None
     notices: tuple[str, ...]
 
     def to_json(self) -> str:

@@ -27,7 +27,7 @@ from ldm_runtime.engines.profile import (
 )
 from ldm_runtime.errors import InputError, LdmError, OutputError
 from ldm_runtime.files import strict_json
-from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.files.atomic import atomic_file, refuse_existing
 from ldm_runtime.files.hash_cache import make_cache_folder
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.request import check_image_size
@@ -50,11 +50,12 @@ def tune_package(
 
     budget: which variants are measured beside what is exact; None: all. size: of the image, None: the package's. The
     profile that was there before stays until the end, whatever comes between, and if the time was too short to choose.
+    One that cannot be written in the end is said in the report, which has all that was measured.
 
     Raises:
         InputError: minutes or a size that cannot be.
         PackageError: no package there, or a damaged one.
-        OutputError: the user's cache folder takes no files.
+        OutputError: the user's cache folder takes no files, or not this one.
         LdmError: nothing that was tried runs here.
     """
     if not 0 < minutes <= MAX_MINUTES:  # NaN too
@@ -80,9 +81,13 @@ def tune_package(
     profile = _profile(package, here, size, timed)
     if is_undecided(timed):  # a profile of before may rest on more
         return _report(package, profile, timed, minutes, None, (*left_out, _too_short(timed)))
-    with atomic_file(place) as temporary:
-        temporary.write_text(json.dumps(strict_json.plain(profile), indent=1) + "\n", encoding="utf-8")
-    return _report(package, profile, timed, minutes, str(place), left_out)
+    report = _report(package, profile, timed, minutes, str(place), left_out)
+    try:
+        with atomic_file(place) as temporary:
+            temporary.write_text(json.dumps(strict_json.plain(profile), indent=1) + "\n", encoding="utf-8")
+    except OutputError as error:  # what was measured is to be seen all the same
+        return dataclasses.replace(report, profile=None, unkept=f"no profile is kept: {error}")
+    return report
 
 
 def _report(
@@ -103,6 +108,7 @@ def _report(
         rows=tuple(_row(package, each) for each in timed),
         chosen=profile.chosen,
         profile=place,
+        unkept=None,
         notices=notices,
     )
 
@@ -141,6 +147,10 @@ def _place(package: Package, machine: Machine) -> Path:
     if place is None or make_cache_folder(FOLDER) is None:
         where = "this user has no cache folder" if place is None else f"the folder {place.parent} takes no files"
         raise OutputError(f"no profile can be kept: {where}; set XDG_CACHE_HOME to a folder that takes them")
+    try:
+        refuse_existing(place, force=True)
+    except OutputError as error:  # a link, a folder or a pipe has that name
+        raise OutputError(f"no profile can be kept: {error}, or remove {place}") from error
     return place
 
 

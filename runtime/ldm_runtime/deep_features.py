@@ -38,7 +38,7 @@ class DeepFeatures:
         return self._run({**feeds, **kept}, self._caching.reads)
 
     def _holds(self, batch: int) -> bool:
-        return bool(self._kept) and all(len(value) >= batch for value in self._kept.values())
+        return bool(self._kept) and all(value.ndim > 0 and len(value) >= batch for value in self._kept.values())
 
     def _run(self, feeds: dict[str, np.ndarray], artefact: str) -> dict[str, np.ndarray]:
         taken = {spec.name for spec in self._components.open(self._component, artefact).inputs}

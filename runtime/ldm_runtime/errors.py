@@ -117,6 +117,11 @@ def one_line(text: str) -> str:
     return printable(text).replace("\t", "\\x09").replace("\n", "\\x0a")
 
 
+def sentence(text: str) -> str:
+    """Make a text that may hold names from files and arguments `one_line`, and at most MAX_MESSAGE long."""
+    return _cut(one_line(text))
+
+
 class Lines(str):
     """A text of several lines for an error, each of which is made `one_line`."""
 

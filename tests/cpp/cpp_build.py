@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,8 +17,12 @@ SOURCE = ROOT / "runtime" / "cpp"
 TOGETHER = {"CMAKE_UNITY_BUILD": "ON", "CMAKE_UNITY_BUILD_BATCH_SIZE": "10"}
 
 
+@cache
 def built(name: str, source: Path = SOURCE, **settings: str) -> Path:
-    """Configure and build with these settings of CMake, and return the folder; fail where there is no compiler."""
+    """Configure and build with these settings of CMake, and return the folder; fail where there is no compiler.
+
+    Once per process and settings: sources do not change while tests run.
+    """
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
         pytest.fail(f"{compiler} is not installed; the C++ runtime's tests need a compiler for C++17")

@@ -176,7 +176,7 @@ def test_inspect_tells_of_variants_what_python_s_tells(tool, varied, options):
     done = ldm(tool, "inspect", varied, *options)
     expected = CliRunner().invoke(verbs.commands["inspect"], [str(varied), *options])
     assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
-    for said in ("int8-bf16", "avx512_bf16", "shallow", "rescaled", "keys"):
+    for said in ("int8-bf16", "avx512_bf16", "shallow", "rescaled", "merged", "keys"):
         assert said in done.stdout
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ldm_export import models
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.configs.vae import VAEConfig
 from ldm_export.errors import CheckpointError, ExportError
 from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
 from ldm_export.export.trace import IR_VERSION, OPSET, trace
@@ -46,6 +49,15 @@ def test_a_trace_is_remembered_for_the_code_that_was_traced_alone():
     wrapper.__qualname__ = spec.wrapper.__qualname__
     traced = [(spec, UNet2DConditionModel), (spec, namesake), (dataclasses.replace(spec, wrapper=wrapper), namesake)]
     assert len({repr(traces.about_trace(*each, config=None)) for each in traced}) == 3
+
+
+def test_what_a_remembered_trace_may_differ_in_is_read_by_no_model():
+    names = "|".join(traces.UNTRACED)
+    read = [file.name for file in Path(models.__file__).parent.rglob("*.py") if re.search(names, file.read_text())]
+    assert read == [] and vars(VAEConfig()).keys() >= traces.UNTRACED
+    config = dataclasses.replace(VAEConfig(), scaling_factor=0.5)
+    assert traces.traced_part(config) == traces.traced_part(VAEConfig())
+    assert traces.traced_part(dataclasses.replace(config, latent_channels=5)) != traces.traced_part(VAEConfig())
 
 
 @pytest.mark.parametrize("kind", [*KINDS, pytest.param("wide", marks=pytest.mark.slow)])

@@ -12,5 +12,5 @@ from ldm_export.cli.main import main
 from tests import traces
 
 if __name__ == "__main__":
-    traces.remember_in_builds(Path(os.environ["TRACES"]), pytest.MonkeyPatch(), here=())
+    traces.remember_in_builds(Path(os.environ["TRACES"]), pytest.MonkeyPatch(), also=())
     main()

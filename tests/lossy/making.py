@@ -1,31 +1,25 @@
 """A tiny proven package with variants, made as `build --budget` does, in this process and with few prompts."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ldm_export.lossy import make, measure
 from ldm_export.lossy.bf16 import missing_bf16
+from ldm_export.lossy.fp16 import missing_fp16
 from ldm_export.lossy.prompts import OWN, Prompts
 from ldm_export.package.write import write_manifest
-from ldm_export.process.isolate import Outcome
 from ldm_export.verify.gate import prove_variants
 from ldm_export.verify.report import recorded
 from ldm_runtime.budget import read_budget
+from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, read_manifest
+from tests.stages import here
 
 FEW = Prompts(OWN.calibration[:1], OWN.held_out[:2])
 STEPS = 3
-
-
-def here(function: Callable[..., Any], *args: Any, progress: Any = None, **kwargs: Any) -> Outcome:
-    """Call what `run_isolated` would call in a process of its own."""
-    given = {} if progress is None else {"progress": progress}
-    return Outcome(function(*args, **kwargs, **given), peak_bytes=0, seconds=0.0)
 
 
 def hasten(patch: pytest.MonkeyPatch) -> None:
@@ -36,7 +30,8 @@ def hasten(patch: pytest.MonkeyPatch) -> None:
 
 
 def methods_here() -> tuple[str, ...]:
-    return ("bf16", "int8") if missing_bf16() is None else ("int8",)
+    missing = {"bf16": missing_bf16(), "fp16": missing_fp16()}
+    return (*(name for name, reason in missing.items() if reason is None), "int8")
 
 
 def make_varied(proven: Path, package: Path) -> Path:
@@ -46,7 +41,12 @@ def make_varied(proven: Path, package: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         hasten(patch)
         made = make.make_variants(package, manifest, read_budget("psnr=12"), methods_here(), FEW, lambda text: None)
-    write_manifest(package, made.manifest)
-    proven = recorded(Package(package, made.manifest, "", "size"))
-    assert prove_variants(package, made.manifest, proven=proven).passed
+    return prove(package, made.manifest)
+
+
+def prove(package: Path, manifest: Manifest) -> Path:
+    """Write the manifest of a package with variants, and compare each with its record."""
+    write_manifest(package, manifest)
+    proven = recorded(Package(package, manifest, "", "size"))
+    assert prove_variants(package, manifest, proven=proven).passed
     return package

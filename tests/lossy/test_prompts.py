@@ -1,6 +1,7 @@
 """Prompts that calibrate are never those that are measured, and a record says which they were."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,32 @@ def test_what_is_no_list_of_prompts_is_refused(content: bytes, message: str, tmp
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_prompts(tmp_path / "a.txt")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(InputError, match="cannot read the prompts .*a.txt: it is not a regular file; expected"):
+        read_prompts(tmp_path / "a.txt")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no devices in /dev")
+def test_of_a_device_nothing_is_read() -> None:
+    with pytest.raises(InputError, match="cannot read the prompts /dev/zero: it is not a regular file"):
+        read_prompts(Path("/dev/zero"))
+
+
+def test_a_line_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(InputError, match="has more than 1048576 bytes"):
+        read_prompts(tmp_path / "a.txt")
+
+
+def test_a_mark_at_the_start_and_ends_of_lines_of_windows_are_no_part_of_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + b"".join(b"prompt %02d\r\n" % index for index in range(16)))
+    found = read_prompts(tmp_path / "a.txt")
+    assert found.calibration[0] == "prompt 00" and found.held_out[-1] == "prompt 15"
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:

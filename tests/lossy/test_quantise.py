@@ -28,6 +28,7 @@ from tests.lossy.graphs import (
     on_openvino,
     on_ort,
     operators_of,
+    parsed,
     product,
     range_of,
     ranges_of_convolution,
@@ -36,7 +37,7 @@ from tests.lossy.graphs import (
     tokens,
     types_of,
 )
-from tests.optimise.graphs import HEADER, normal, operators, parse
+from tests.optimise.graphs import HEADER, normal, operators, parse, run
 
 
 @pytest.mark.parametrize("alpha", [None, 0.5])
@@ -191,3 +192,30 @@ def test_weights_of_four_bits_have_a_scale_for_each_block(engine: Callable[..., 
     wide = (levels * data["m/scale"].reshape(5, -1, 1)).reshape(5, -1)[:, :inputs].T
     assert 0.02 < relative_rms(wide, weight) < 0.12
     assert relative_rms(engine(model, x), x @ wide) < 1e-5
+
+
+@pytest.mark.parametrize("engine", [lambda model, x: run(model, {"x": x})[0], on_openvino])
+def test_blocks_of_the_standard_operator_have_the_same_numbers(engine: Callable[..., np.ndarray]) -> None:
+    text = "g (float[B, T, 64] x) => (float[B, T, 6] y) { y = MatMul(x, m) }"
+    weight, x = normal(64, 6, seed=11), normal(2, 3, 64, seed=12)
+    models = [
+        quantise(parse(text, {"m": weight}), {}, Scheme("int4", activations=False, blocks=blocks))
+        for blocks in ("MatMulNBits", "DequantizeLinear")
+    ]
+    assert models[1][1]["m/int4"].shape == (64 * 6 // 2,) and models[1][1]["m/scale"].shape == (2, 6)
+    assert "MatMulNBits" not in operators(models[1][0])
+    ours, standard = (engine(model, x) for model, _ in models)
+    np.testing.assert_allclose(standard, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_products_that_are_no_multiple_of_a_block_have_eight_bits_in_the_standard_operator() -> None:
+    text = "g (float[B, T, 70] x) => (float[B, T, 6] y) { y = MatMul(x, m) }"
+    scheme = Scheme("int4", activations=False, blocks="DequantizeLinear")
+    assert set(quantise(parse(text, {"m": normal(70, 6)}), {}, scheme)[1]) == {"m/int8", "m/scale"}
+
+
+def test_a_product_that_is_named_has_eight_bits() -> None:
+    text = "g (float[B, T, 64] x) => (float[B, T, 6] y) { y = MatMul(x, m) }"
+    model = parsed(text, {"m": normal(64, 6)})
+    scheme = Scheme("int4", activations=False, in_eight_bits=frozenset({"y/MatMul"}))
+    assert set(quantise(model, {}, scheme)[1]) == {"m/int8", "m/scale"}

@@ -10,6 +10,7 @@ import pytest
 import ldm_export.errors
 from ldm_runtime import errors
 from ldm_runtime.errors import MAX_MESSAGE, FormatError, InputError, LdmError, PackageError, printable, refused_as
+from ldm_runtime.notice import Notice
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +43,13 @@ def test_every_error_is_printable_and_picklable(kind):
     assert type(copy) is kind and str(copy) == str(error) == f"{ESCAPED} is wrong"
     assert copy.code == "file.hash" and kind("x").code == kind.code
     str(error).encode("utf-8")
+
+
+def test_a_notice_is_printable_picklable_and_never_fills_a_screen():
+    notice = Notice("profile", f"{HOSTILE}\n is wrong")
+    copy = pickle.loads(pickle.dumps(notice))
+    assert copy == notice and str(copy) == f"{ESCAPED}\\x0a is wrong"
+    assert len(str(Notice("profile", "x" * 10**6))) <= MAX_MESSAGE
 
 
 def test_a_fact_about_a_file_is_printable_and_picklable():

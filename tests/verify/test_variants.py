@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ldm_export.lossy.bf16 import missing_bf16
+from ldm_export.lossy.fp16 import missing_fp16
 from ldm_export.verify import reference_file, variant_file, variants
 from ldm_export.verify import report as reports
 from ldm_export.verify.gate import prove_variants, proving_engines, verify_package
@@ -27,7 +28,7 @@ from ldm_runtime.package.open import Package, open_package
 from tests.verify import perturbations
 
 pytestmark = pytest.mark.slow
-KINDS = ("bf16", "int8", "int8-openvino", "int8-bf16")
+KINDS = ("bf16", "fp16", "int8", "int8-openvino", "int8-bf16", "int8-fp16")
 DATA = "model.int8.safetensors"
 
 
@@ -38,9 +39,10 @@ def copy(lossy_package: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.
 
 
 def require(package: Path, name: str) -> None:
-    """Skip a test of bfloat16 where it cannot be measured; every other variant has to be in the package."""
-    if name.endswith("bf16") and missing_bf16() is not None:
-        pytest.skip(f"{name} cannot be measured here: {missing_bf16()}")
+    """Skip a test of half the bits where it cannot be measured; every other variant has to be in the package."""
+    for precision, missing in (("bf16", missing_bf16()), ("fp16", missing_fp16())):
+        if name.endswith(precision) and missing is not None:
+            pytest.skip(f"{name} cannot be measured here: {missing}")
     assert name in {variant.name for variant in open_package(package, check="size").manifest.variants}
 
 
@@ -155,23 +157,24 @@ def test_a_build_whose_variant_is_not_as_it_was_measured_is_not_proven(copy: Pat
     assert report.first_failure.startswith("variant int8: unet")
 
 
-def test_a_variant_that_computes_in_another_precision_than_it_says_fails(copy: Path) -> None:
+@pytest.mark.parametrize("name", ["int8-bf16", "int8-fp16"])
+def test_a_variant_that_computes_in_another_precision_than_it_says_fails(copy: Path, name: str) -> None:
     """The record has it too: its outputs tell."""
-    require(copy, "int8-bf16")
+    require(copy, name)
 
     def change(value: dict[str, Any]) -> None:
-        (variant,) = (each for each in value["variants"] if each["name"] == "int8-bf16")
+        (variant,) = (each for each in value["variants"] if each["name"] == name)
         for way in variant["ways"].values():
             way["precision"] = "int8"
 
     edit_manifest(copy, change)
-    (variant,) = (each for each in open_package(copy, check="size").manifest.variants if each.name == "int8-bf16")
-    file = copy / file_of("int8-bf16")
+    (variant,) = (each for each in open_package(copy, check="size").manifest.variants if each.name == name)
+    file = copy / file_of(name)
     tensors = {name: np.array(each) for name, each in safetensors.read(file).items()}
     file.unlink()
     safetensors.write(file, tensors, {"variant": json.dumps(strict_json.plain(variant))})
-    perturbations.rehash(copy, file_of("int8-bf16"))
-    result = result_of(copy, "int8-bf16")
+    perturbations.rehash(copy, file_of(name))
+    result = result_of(copy, name)
     assert result.facts[0].passed and any("as recorded" in sentence for sentence in result.failures)
 
 

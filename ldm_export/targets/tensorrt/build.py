@@ -8,6 +8,7 @@ from typing import Literal
 from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.targets.target import Built, Progress
 from ldm_export.targets.tensorrt.check import Work
+from ldm_export.targets.tensorrt.narrow import measure_narrow, narrow_graph
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import input_shapes
 from ldm_export.targets.tensorrt.reduced import Repair, reduced_graph
@@ -18,7 +19,7 @@ from ldm_runtime.engines.tensorrt.fit import plan_name
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, read_header
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.files.hash_cache import make_cache_folder
-from ldm_runtime.package.artefacts import Artefact, PlanRequirements, Precision
+from ldm_runtime.package.artefacts import Artefact, PlanRequirements
 from ldm_runtime.package.manifest import Manifest
 
 FOLDER = "engines"
@@ -63,6 +64,12 @@ def _measure(
         outcome = run_isolated(measure_or_repair, graph, reference, component, work.precision, progress=progress)
         stages.append(outcome.stage(f"{work.precision} {component}"))
         measured[component] = outcome.value
+        if work.weights != "whole":
+            progress(f"{component}: {work.precision} with weights in {work.weights} against the reference")
+            repair = measured[component].repair
+            outcome = run_isolated(measure_narrow, graph, reference, component, work.precision, work.weights, repair)
+            stages.append(outcome.stage(f"{work.precision} {work.weights} {component}"))
+            measured[component] = Measured(outcome.value, repair)
     return measured
 
 
@@ -77,7 +84,7 @@ def _build_plan(
     stages: list[StageCost],
     progress: Progress,
 ) -> BuiltPlan:
-    with _graph(folder / manifest.components[component].canonical.file, work.precision, repair) as graph:
+    with _graph(folder / manifest.components[component].canonical.file, work, repair) as graph:
         request = PlanRequest(
             graph=graph,
             plan=plan,
@@ -139,13 +146,16 @@ def _sources(manifest: Manifest, component: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _graph(canonical: Path, precision: Precision, repair: Repair) -> Iterator[Path]:
+def _graph(canonical: Path, work: Work, repair: Repair) -> Iterator[Path]:
     """Yield the graph that the plan is built from: the canonical one, or its reduced form, which is then removed."""
-    if precision == "fp32":
+    if work.precision == "fp32":
         yield canonical
-        return
-    with reduced_graph(canonical, precision, repair=repair) as reduced:
-        yield reduced
+    elif work.weights == "whole":
+        with reduced_graph(canonical, work.precision, repair=repair) as reduced:
+            yield reduced
+    else:
+        with narrow_graph(canonical, work.precision, work.weights, repair=repair) as reduced:
+            yield reduced
 
 
 def _timing_cache(version: str) -> Path | None:

@@ -8,13 +8,13 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ldm_export.errors import ExportError
 from ldm_export.precision.table import FLOATING, PRECISIONS
 from ldm_export.process.isolate import require_memory
 from ldm_export.targets.target import Order
-from ldm_export.targets.tensorrt.options import TensorRtOptions
+from ldm_export.targets.tensorrt.options import TensorRtOptions, Weights
 from ldm_export.targets.tensorrt.profiles import AxisRanges, axis_ranges, read_profile
 from ldm_runtime.engines.cuda.device import compute_capability
 from ldm_runtime.engines.cuda.driver import missing_gpu
@@ -42,6 +42,7 @@ Option = Literal["refit", "weight_stripped"]
 class Work:
     """The plans to build: one set a group of GPUs, each set with one plan a component.
 
+    weights: how they are stored in plans.
     groups: name of the set, which is its folder -> the compute capabilities that it must fit; () is left to TensorRT.
     ranges: component -> the sizes of its axes.
     """
@@ -50,6 +51,7 @@ class Work:
     version: str
     precision: Precision
     options: tuple[Option, ...]
+    weights: Weights
     groups: Mapping[str, tuple[str, ...]]
     ranges: Mapping[str, AxisRanges]
 
@@ -76,6 +78,8 @@ def check_tensorrt(order: Order) -> Work:
             f"--weight-stripped (tensorrt.weight_stripped) takes the weights from the package's graphs, which "
             f"compute in fp32; got --precision {order.precision}"
         )
+    if chosen.weights != "whole":
+        _check_weights(chosen, order.precision)
     if chosen.flavour == CLASSIC and missing_gpu() is not None:
         raise EngineUnavailable(_needs_gpu())
     library = import_tensorrt(chosen.flavour)
@@ -88,13 +92,36 @@ def check_tensorrt(order: Order) -> Work:
         )
     if library.flavour == CLASSIC:
         _check_classic(chosen, order.precision)
+        if chosen.weights != "whole":
+            raise InputError(_for_rtx(chosen.weights))
     ranges = axis_ranges(order.contract, profile)
     groups = {
-        set_name(library.flavour, library.version, group, order.precision, options): group
+        set_name(library.flavour, library.version, group, order.precision, options, chosen.weights): group
         for group in group_capabilities(library.flavour, chosen.compute_capabilities)
     }
     _require_room(order, len(groups))
-    return Work(library.flavour, library.version, order.precision, options, groups, ranges)
+    return Work(library.flavour, library.version, order.precision, options, chosen.weights, groups, ranges)
+
+
+def _check_weights(chosen: TensorRtOptions, precision: Precision) -> None:
+    """Refuse what does not go with weights in few bits."""
+    asked = f"--weights {chosen.weights} (tensorrt.weights)"
+    if chosen.weights not in get_args(Weights):
+        raise InputError(
+            f"--weights (tensorrt.weights) got {chosen.weights!r}; expected {', '.join(get_args(Weights))}"
+        )
+    if chosen.flavour == CLASSIC:
+        raise InputError(_for_rtx(chosen.weights))
+    if precision == "fp32":
+        raise InputError(f"{asked} is for plans in fp16 or bf16; got --precision fp32")
+    if chosen.refit or chosen.weight_stripped:
+        raise InputError(
+            f"{asked} gives plans whose weights cannot be replaced; leave --refit and --weight-stripped out"
+        )
+
+
+def _for_rtx(weights: Weights) -> str:
+    return f"--weights {weights} (tensorrt.weights) is for TensorRT for RTX; choose --flavour rtx, or leave it out"
 
 
 def _options(chosen: TensorRtOptions) -> tuple[Option, ...]:
@@ -149,13 +176,27 @@ def group_capabilities(flavour: Flavour, capabilities: tuple[str, ...]) -> list[
 
 
 def set_name(
-    flavour: Flavour, version: str, group: tuple[str, ...], precision: Precision, options: tuple[Option, ...]
+    flavour: Flavour,
+    version: str,
+    group: tuple[str, ...],
+    precision: Precision,
+    options: tuple[Option, ...],
+    weights: Weights = "whole",
 ) -> str:
-    """Name a set of plans, such as rtx-1.7.1.116-sm86-sm89-fp16."""
+    """Name a set of plans, such as rtx-1.7.1.116-sm86-sm89-fp16, or -fp16-w8."""
     if flavour == CLASSIC:
         group = (compute_capability(),)
     gpus = [f"sm{each.replace('.', '')}" for each in group] or ["portable"]
-    return "-".join([flavour, version, *gpus, precision, *(each.replace("_", "-") for each in options)])
+    return "-".join(
+        [
+            flavour,
+            version,
+            *gpus,
+            precision,
+            *([] if weights == "whole" else [weights]),
+            *(each.replace("_", "-") for each in options),
+        ]
+    )
 
 
 def _require_room(order: Order, groups: int) -> None:

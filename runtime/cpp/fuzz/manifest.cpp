@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     for (const auto& [name, component] : manifest.components) {
         REQUIRE(!component.canonical().file().empty() && is_pickable(manifest, name, component.canonical()));
         for (const Artefact& artefact : component.artefacts) {
-            REQUIRE(!is_integer(artefact.precision) || !is_pickable(manifest, name, artefact));
+            REQUIRE(!artefact.needs_variant() || !is_pickable(manifest, name, artefact));
         }
     }
     ask_contract(first, arena, manifest.contract);

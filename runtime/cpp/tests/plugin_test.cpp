@@ -278,7 +278,8 @@ static void what_it_computes_in_is_asked_for() {
     Scope scope{memory, failure};
     package::Package package(memory);
     openvino::Plugin plugin;
-    CHECK(package.open(scope, golden_path("package"), package::Check::size).ok() && plugin.open(scope, FAKE_PLUGIN).ok());
+    CHECK(package.open(scope, golden_path("package"), package::Check::size).ok());
+    CHECK(plugin.open(scope, FAKE_PLUGIN).ok());
     const Artefact& graph = package.manifest().components.find("unet")->canonical();
     auto opened = [&](std::optional<Precision> precision) {
         openvino::GraphSettings settings;

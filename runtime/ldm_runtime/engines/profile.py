@@ -4,19 +4,22 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
-import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from ldm_runtime.checks import shown
 from ldm_runtime.engines.choice import EngineChoice, choice_of
 from ldm_runtime.engines.cuda.driver import gpu_names
-from ldm_runtime.engines.units import cpu_units, cpuinfo
+from ldm_runtime.engines.units import cpu_names, cpu_units
 from ldm_runtime.errors import FormatError, InputError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import cache_folder
+from ldm_runtime.files.reading import read_regular
+
+_LOG = logging.getLogger(__name__)
 
 FOLDER = "profiles"
 SCHEMA_VERSION = 1
@@ -112,7 +115,7 @@ class Profile:
 def this_machine() -> Machine:
     """Describe the machine that this process runs on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(_cpu_name(), tuple(sorted(cpu_units())), cores, gpu_names(), _versions())
+    return Machine(cpu_names()[0], tuple(sorted(cpu_units())), cores, gpu_names(), _versions())
 
 
 def place_of(package: str, machine: Machine) -> Path | None:
@@ -132,7 +135,7 @@ def read_profile(package: str, components: Collection[str], command: str) -> tup
     The machine is looked at only where there is a profile. package: its identity. components: what it has engines for.
     command: what measures again.
     """
-    others = sorted(_profiles_of(package))
+    others = _profiles_of(package)
     if not others:
         return None, ()
     machine = this_machine()
@@ -154,22 +157,22 @@ def read_profile(package: str, components: Collection[str], command: str) -> tup
     return None, ()
 
 
-def _profiles_of(package: str) -> Iterator[Path]:
+def _profiles_of(package: str) -> list[Path]:
+    """List the files of a package's profiles; a cache folder that cannot be looked into has none."""
     cache = cache_folder()
-    if cache is not None:
-        yield from (cache / FOLDER).glob(f"{package[:32]}-*.json")
+    if cache is None:
+        return []
+    try:
+        return sorted((cache / FOLDER).glob(f"{package[:32]}-*.json"))
+    except OSError as error:
+        _LOG.debug("no profiles in %s: %s", cache, error)
+        return []
 
 
 def _read(place: Path, package: str, machine: Machine | None) -> Profile:
     """Read a profile. Raises FormatError unless it is one of this package, and of `machine` where that is given."""
     where = str(place)
-    try:
-        if place.stat().st_size > _MAX_BYTES:
-            raise FormatError(where, f"is larger than {_MAX_BYTES} bytes", "file.too-large")
-        content = place.read_bytes()
-    except OSError as error:
-        raise unreadable(place, error) from error
-    profile = strict_json.read(Profile, strict_json.parse(strict_json.decode(content, where), where), where)
+    profile = strict_json.read(Profile, strict_json.parse(strict_json.decode(_content(place), where), where), where)
     if profile.schema_version != SCHEMA_VERSION:
         raise FormatError(where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "json.type")
     if profile.package != package or machine not in (None, profile.machine):
@@ -190,6 +193,19 @@ def _check_choices(profile: Profile, components: Collection[str], place: Path) -
                 raise FormatError(str(place), what, "json.type")
 
 
+def _content(place: Path) -> bytes:
+    """Read a whole file. Raises FormatError for what is none, or is immense."""
+    try:
+        content = read_regular(place, _MAX_BYTES)
+    except OSError as error:
+        raise unreadable(place, error) from error
+    if content is None:
+        raise FormatError(str(place), "is not a regular file", "file.kind")
+    if len(content) > _MAX_BYTES:
+        raise FormatError(str(place), f"is larger than {_MAX_BYTES} bytes", "file.too-large")
+    return content
+
+
 def _difference(then: Machine, now: Machine) -> str:
     """Say in what two machines differ first."""
     if then.cpu != now.cpu or then.gpus != now.gpus:
@@ -201,11 +217,6 @@ def _difference(then: Machine, now: Machine) -> str:
             was, has = (each.versions.get(name, "no version") for each in (then, now))
             return f"with {name} {was}, and this machine has {has}"
     return "where the CPU had other units than here"
-
-
-def _cpu_name() -> str:
-    names = (line.partition(":")[2].strip() for line in cpuinfo().splitlines() if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:

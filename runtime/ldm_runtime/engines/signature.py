@@ -69,8 +69,21 @@ def check_feeds(
     return sizes
 
 
-def check_results(path: Path, outputs: Sequence[TensorSpec], sizes: Sizes, results: Mapping[str, np.ndarray]) -> None:
-    """Raise EngineError if an output has another type or shape than follows from the axes of the inputs."""
+def sizes_of(inputs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) -> Sizes:
+    """Return the size of every axis in `feeds`, of an engine that checks them itself, and has taken them."""
+    shapes = (zip(spec.dims, feeds[spec.name].shape, strict=True) for spec in inputs)
+    return {dim: size for pairs in shapes for dim, size in pairs if isinstance(dim, str)}
+
+
+def check_results(
+    path: Path,
+    outputs: Sequence[TensorSpec],
+    axes: Mapping[str, Axis],
+    sizes: Sizes,
+    results: Mapping[str, np.ndarray],
+) -> None:
+    """Raise EngineError if an output has another type or shape than follows from the sizes of the inputs' axes."""
+    sizes = _with_multiples(sizes, axes)
     for spec in outputs:
         array = results[spec.name]
         right = array.dtype == spec.dtype and array.ndim == len(spec.dims)
@@ -81,6 +94,18 @@ def check_results(path: Path, outputs: Sequence[TensorSpec], sizes: Sizes, resul
                 f"{path} made {spec.name} as {array.dtype} of shape {array.shape}, which is not what the contract says "
                 f"of {', '.join(f'{axis} {size}' for axis, size in sizes.items())}"
             )
+
+
+def _with_multiples(sizes: Sizes, axes: Mapping[str, Axis]) -> Sizes:
+    """Add the axes that are multiples of those that are known, and those of which these are multiples."""
+    known = dict(sizes)
+    for name, axis in axes.items():
+        multiple = axis.multiple_of
+        if multiple is not None and multiple.axis in sizes:
+            known.setdefault(name, sizes[multiple.axis] * multiple.factor)
+        elif multiple is not None and name in sizes:
+            known.setdefault(multiple.axis, sizes[name] // multiple.factor)
+    return known
 
 
 def _fits(promised: TensorSpec, actual: TensorSpec) -> bool:

@@ -1,4 +1,4 @@
-"""Units of this machine's CPU that compute in few bits, by the names that a manifest has for them.
+"""This machine's CPU: its units that compute in few bits, by the names that a manifest has for them, and its own name.
 
 Asked of the operating system, since Python cannot ask the CPU: Linux lists all; macOS lists all that Apple's have;
 Windows tells AVX2, AVX-512 and ARM's, but neither VNNI nor any unit for bfloat16 of x86, which count as absent there.
@@ -6,6 +6,7 @@ Windows tells AVX2, AVX-512 and ARM's, but neither VNNI nor any unit for bfloat1
 
 import ctypes
 import functools
+import platform
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,13 @@ def cpuinfo() -> str:
         return CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:  # some containers hide it: nothing is known then
         return ""
+
+
+def cpu_names() -> list[str]:
+    """Return the name of each CPU of this machine, where Linux tells them; or one name for all."""
+    lines = (line.partition(":") for line in cpuinfo().splitlines())
+    names = [name.strip() for key, _, name in lines if key.strip() == "model name"]
+    return names or [platform.processor() or platform.machine()]
 
 
 def read_cpuinfo(text: str) -> frozenset[str]:

@@ -1,9 +1,20 @@
 """Reads of files that are to be small: they take the memory of what is there, not of the most that is allowed."""
 
 import os
+import stat
+from pathlib import Path
 from typing import BinaryIO
 
 _PIECE = 2**16  # bytes
+
+
+def read_regular(path: Path, limit: int) -> bytes | None:
+    """Read a file as `read_at_most` does. None for what is no regular file: a pipe is waited for, a device never ends.
+
+    Raises OSError, and ValueError for a name that cannot be.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as opened:
+        return read_at_most(opened, limit) if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
 
 
 def read_at_most(file: BinaryIO, limit: int) -> bytes:

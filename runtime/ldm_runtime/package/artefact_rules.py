@@ -67,10 +67,14 @@ def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> N
         _refuse(f"{where}.files", "is empty")
     for file in artefact.files:
         check_listed(file, manifest, f"{where}.files")
-    if artefact.exactness == "lossy" and artefact.precision == "fp32":
+    if artefact.exactness == "lossy" and artefact.precision == "fp32" and artefact.merged is None:
         _refuse(where, "is lossy in fp32; expected a reduced precision or exact")
     if artefact.exactness == "exact" and artefact.precision in INTEGERS:
         _refuse(where, f"is exact in {artefact.precision}; expected lossy")
+    if artefact.exactness == "exact" and artefact.merged is not None:
+        _refuse(where, "is exact with merged tokens; expected lossy")
+    if artefact.merged is not None and not 0 < artefact.merged < 1:
+        _refuse(f"{where}.merged", f"is {artefact.merged}; expected more than 0 and less than 1")
     if artefact.exactness == "lossy" and artefact.difference is None:
         _refuse(where, "is lossy without its measured difference")
     _check_repair(artefact, where)

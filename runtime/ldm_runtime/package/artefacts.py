@@ -59,6 +59,7 @@ class Artefact:
     interface: the graph's inputs and outputs, where they are not the component's.
     kept: nodes that stay in float32 where the others are reduced.
     rescaled: what the values between residual blocks were divided by, so that they stay in half precision's range.
+    merged: the share of an image's tokens that its attention to itself leaves out, where these are many.
     """
 
     name: str
@@ -72,11 +73,17 @@ class Artefact:
     interface: ComponentContract | None = dataclasses.field(default=None, metadata=OPTIONAL)
     kept: tuple[str, ...] = dataclasses.field(default=(), metadata=OPTIONAL)
     rescaled: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    merged: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     @property
     def file(self) -> str:
         """Return the file that an engine opens."""
         return self.files[0]
+
+    @property
+    def needs_variant(self) -> bool:
+        """Return whether it is lossy by more than rounding, so that a variant has to have its error."""
+        return self.precision in INTEGERS or self.merged is not None
 
 
 @dataclasses.dataclass(frozen=True)

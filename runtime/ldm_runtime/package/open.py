@@ -79,8 +79,13 @@ class Package:
     def file(self, relative: str) -> Path:
         """Return the path of a listed file. Raises PackageError if it has changed since the package was opened.
 
-        It keeps its name and its neighbours, also where it is a link: graphs find their weights beside them.
+        It keeps its name and its neighbours, also where it is a link: graphs find their weights beside them. Of a file
+        that is not listed nobody knows what it is, or where links in its path lead: it is refused.
         """
+        if relative not in self.manifest.files:
+            raise PackageError(
+                f"the manifest of {self.path} does not list {relative}; build the package again", code="manifest.file"
+            )
         self.folder.require_unchanged(relative)
         return self.path / relative
 

@@ -16,6 +16,7 @@ MAX_AXIS = 2**20
 MAX_PIXELS = 2**26  # one image; 8192 x 8192
 MAX_SIDE = 2**16  # of an image that is read: what decoders need for each row counts too
 MAX_BYTES = 2**50  # of a file or of memory
+MAX_AMOUNT = 10**12  # of an error that was measured
 _MAX_NAME = 1024
 
 
@@ -94,8 +95,8 @@ def check_between(value: int, low: int, high: int, where: str) -> None:
 
 
 def check_amount(value: float, where: str) -> None:
-    if value < 0:
-        fail(where, f"is {value}; expected 0 or more", "manifest.range")
+    """Check a figure of a measurement: what is computed with it stays finite."""
+    check_span(value, 0, MAX_AMOUNT, where)
 
 
 def check_span(value: float, low: int, high: int, where: str) -> None:

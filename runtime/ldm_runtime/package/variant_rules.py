@@ -32,6 +32,7 @@ _MAX_PROMPTS = 2**16
 _MAX_SEED = 2**62  # what is larger is no number that every program reads
 _MAX_STEPS = 2**16  # evaluations of a run that was measured
 _MAX_PSNR = 200
+_MAX_TIME = 10**9  # of a run, in that of the exact one: what is drawn beside it in a plot
 _CODE = "manifest.variant"
 _refuse = functools.partial(fail, code=_CODE)
 
@@ -50,9 +51,10 @@ def check_variants(manifest: "Manifest", where: str) -> None:
         _check_variant(variant, manifest, f"{variants}[{shown(variant.name)}]")
     for name in manifest.components:
         for artefact in manifest.pickable(name):
-            if artefact.precision in INTEGERS:
+            if artefact.needs_variant:
                 here = f"{where}.components[{shown(name)}].artefacts[{shown(artefact.name)}]"
-                _refuse(here, f"is in {artefact.precision}, but no variant names it; expected one with its error")
+                what = f"is in {artefact.precision}" if artefact.precision in INTEGERS else "has merged tokens"
+                _refuse(here, f"{what}, but no variant names it; expected one with its error")
 
 
 def _check_variant(variant: "Variant", manifest: "Manifest", where: str) -> None:
@@ -69,8 +71,9 @@ def _check_variant(variant: "Variant", manifest: "Manifest", where: str) -> None
     if not any(is_lossy) and not gives_up:
         _refuse(where, "is exact; expected a lossy way, caching, guidance_until below 1, steps or a sampler")
     _check_error(variant, variant.error, manifest, f"{where}.error")
-    if not variant.time > 0:
-        fail(f"{where}.time", f"is {variant.time}; expected more than 0", "manifest.range")
+    if not 0 < variant.time <= _MAX_TIME:
+        expected = f"more than 0 and at most {_MAX_TIME}"
+        fail(f"{where}.time", f"is {variant.time}; expected {expected}", "manifest.range")
     check_between(variant.bytes, 0, MAX_BYTES, f"{where}.bytes")
 
 

@@ -12,12 +12,16 @@ from tests.fuzz.kinds import (
     image,
     manifest,
     metadata,
+    profile,
     prompt,
+    prompts_file,
     recipe,
     safetensors,
     sampler,
     scheduler,
     tokenizer,
+    variant_record,
+    variants,
 )
 
 KINDS: dict[str, Kind] = {
@@ -39,6 +43,10 @@ KINDS: dict[str, Kind] = {
         graph,
         hash_cache,
         hub_listing,
+        variants,
+        variant_record,
+        profile,
+        prompts_file,
     )
     for kind in module.KINDS
 }

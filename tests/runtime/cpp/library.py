@@ -27,14 +27,18 @@ Host = Callable[[Evaluation], dict[str, np.ndarray]]  # an engine: all outputs o
 
 
 class Library(Context):
-    """The library with one package and its engine, whose other options are fields of ldm_engine_options."""
+    """The library with one package and its engine, whose other options are fields of ldm_engine_options.
+
+    ONNX Runtime has one thread: a test has one core.
+    """
 
     def __init__(self, file: Path, engine_library: Path, package: Path, **engine: Any) -> None:
         super().__init__(file)
         self.calls.ldm_run_image_count.restype = ctypes.c_size_t
         self.package, self.engine = ctypes.c_void_p(), ctypes.c_void_p()
         self.call("ldm_package_open", str(package).encode(), None, ctypes.byref(self.package))
-        found = self.begun("ldm_engine_options", library=str(engine_library).encode(), **engine)
+        alone = {} if "engine" in engine else {"threads": 1}
+        found = self.begun("ldm_engine_options", library=str(engine_library).encode(), **(alone | engine))
         self.call("ldm_engine_open", self.package, ctypes.byref(found), ctypes.byref(self.engine))
 
     def free(self) -> None:

@@ -31,6 +31,8 @@ from tests.runtime import tiny_package
 from tests.runtime.package.varied_package import add_variants
 from tests.runtime.tiny_package import CHANNELS, WIDTH
 
+WIDE = {"session.qdq_matmulnbits_accuracy_level": "1"}  # of graphs of integers: products with narrow weights in float32
+
 
 def feeds(batch: int = 2, tokens: int = 5) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
@@ -260,7 +262,7 @@ def test_what_computes_in_few_bits_is_opened_for_its_kernels(package_copy: Path,
         ENGINES["ort"].open(package, "unet", artefact, Settings(precision=precision))
     entries = {} if precision is None else {"mlas.enable_gemm_fastmath_arm64_bfloat16": "1"}
     assert [each["reorder"] for each in opened] == [precision == "bf16", True]
-    assert [each["entries"] for each in opened] == [entries, entries]
+    assert [each["entries"] for each in opened] == [entries, {**entries, **WIDE}]
 
 
 def test_integers_are_multiplied_exactly_on_cpus_without_vnni(package_copy: Path, monkeypatch) -> None:
@@ -268,7 +270,7 @@ def test_integers_are_multiplied_exactly_on_cpus_without_vnni(package_copy: Path
     canonical, int8 = open_package(add_variants(package_copy)).manifest.components["unet"].artefacts[:2]
     for units, expected in (({"avx2"}, {"session.x64quantprecision": "1"}), ({"avx_vnni"}, {}), ({"avx512_vnni"}, {})):
         monkeypatch.setattr(rows, "cpu_units", lambda units=units: frozenset(units))
-        assert rows._entries(int8, Settings()) == expected
+        assert rows._entries(int8, Settings()) == {**WIDE, **expected}
         assert rows._entries(canonical, Settings()) == {}
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import tomllib
 from pathlib import Path
 
@@ -154,6 +155,39 @@ def test_an_immense_one_is_not_read(monkeypatch):
     monkeypatch.setattr(profiles, "_MAX_BYTES", 10)
     found, (notice,) = read()
     assert found is None and "is larger than 10 bytes" in notice
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("machine", [HERE, dataclasses.replace(HERE, cores=8)])
+def test_a_pipe_in_its_place_is_not_waited_for(machine):
+    place = keep(made(machine=machine))
+    place.unlink()
+    os.mkfifo(place)
+    found, notices = read()
+    assert found is None
+    assert [f"{place} is not a regular file" in notice for notice in notices] == ([True] if machine is HERE else [])
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no devices in /dev")
+def test_of_a_device_in_its_place_nothing_is_read():
+    place = keep(made())
+    place.unlink()
+    place.symlink_to("/dev/zero")
+    found, (notice,) = read()
+    assert found is None and f"{place} is not a regular file" in notice
+
+
+def test_a_folder_in_its_place_is_as_none_and_said():
+    place = keep(made())
+    place.unlink()
+    place.mkdir()
+    found, (notice,) = read()
+    assert found is None and notice.endswith(AGAIN)
+
+
+def test_a_cache_folder_that_cannot_be_looked_into_has_no_profiles(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "cache_folder", lambda: tmp_path / ("long" * 2000))
+    assert read() == (None, ())
 
 
 def test_a_damaged_one_of_another_machine_is_not_said_here():

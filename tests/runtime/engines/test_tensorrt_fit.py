@@ -120,8 +120,11 @@ def header(path: Path, *, bits: int = 0b1100, version: tuple[int, ...] = (1, 7, 
 
 
 def found(package: Package, path: Path, **changes: Any) -> Artefact:
-    made = plan(package, **changes)
-    return dataclasses.replace(made, files=(path.relative_to(package.path).as_posix(),))
+    """A plan whose file is in the package, listed as any other."""
+    made, name = plan(package, **changes), path.relative_to(package.path).as_posix()
+    entry = dataclasses.replace(package.manifest.files["unet/model.onnx"], size=path.stat().st_size)
+    package.manifest = dataclasses.replace(package.manifest, files={**package.manifest.files, name: entry})
+    return dataclasses.replace(made, files=(name,))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Units of the CPU: as each system tells them, and what is refused where one is missing."""
 
 import ctypes
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,9 @@ import pytest
 
 from ldm_runtime.engines import units
 from ldm_runtime.engines.ort import rows
+from ldm_runtime.engines.profile import this_machine
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.engines.units import NAMES, cpu_units, describe_units, missing_units, read_cpuinfo
+from ldm_runtime.engines.units import NAMES, cpu_names, cpu_units, describe_units, missing_units, read_cpuinfo
 
 SAPPHIRE = "fpu avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8"
 CPUINFO = f"processor\t: 0\nflags\t\t: {SAPPHIRE}\n\nprocessor\t: 1\nflags\t\t: {SAPPHIRE} avx_vnni\n"
@@ -51,6 +53,17 @@ def test_a_system_without_cpuinfo_has_no_known_units(on: Any, tmp_path: Path, mo
     assert cpu_units() == frozenset()
     on("freebsd14")
     assert cpu_units() == frozenset()
+
+
+def test_the_cpu_has_a_name_also_where_the_system_hides_it(on: Any, tmp_path: Path, monkeypatch) -> None:
+    on("linux")
+    names = tmp_path / "cpuinfo"
+    names.write_text("processor : 0\nmodel name : Zen 5\n\nprocessor : 1\nmodel name : Zen 5\n")
+    monkeypatch.setattr(units, "CPUINFO", names)
+    assert cpu_names() == ["Zen 5", "Zen 5"]
+    monkeypatch.setattr(units, "CPUINFO", tmp_path)  # a folder: it is there, and cannot be read
+    (name,) = cpu_names()
+    assert name == (platform.processor() or platform.machine()) and this_machine().cpu == name
 
 
 def test_macos_is_asked_by_name(on: Any) -> None:

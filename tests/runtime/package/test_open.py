@@ -192,3 +192,14 @@ def test_a_forked_process_hashes_for_itself(package_copy: Path, monkeypatch: pyt
     assert os.waitstatus_to_exitcode(status) == 3
     with pytest.raises(PackageError, match="has changed"):
         package.confirm()
+
+
+def test_what_the_manifest_does_not_list_is_no_file_of_the_package(package_copy: Path, tmp_path: Path) -> None:
+    """A folder that is a link is not looked into, and nothing is known of what is there."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/secret.bin").write_bytes(b"somebody else's")
+    (package_copy / "verify").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    package = open_package(package_copy)
+    assert package.file("unet/model.onnx").is_file()
+    with pytest.raises(PackageError, match=f"the manifest of {package_copy} does not list verify/secret.bin; build"):
+        package.file("verify/secret.bin")

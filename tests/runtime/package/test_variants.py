@@ -34,6 +34,7 @@ ARTEFACTS = [
     onnx("shallow", interface={"inputs": [SAMPLE, DEEP_OUTPUT], "outputs": [OUTPUT]}),
     onnx("keys", interface={"inputs": [TEXT], "outputs": [TEXT_KEYS]}),
     onnx("fp16", "unet/model.fp16.safetensors", engine="openvino", precision="fp16", **LOSSY, rescaled=64.0),
+    onnx("merged", **LOSSY, merged=0.5),
 ]
 ERROR = {
     "components": {"unet": {"relative_rms": 0.031, "max_abs": 0.4}},
@@ -80,6 +81,7 @@ VARIANTS = [
         {"unet": way("ort:cuda", "canonical", "bf16"), "vae_decoder": way("openvino", "canonical", "bf16")},
         error={**ERROR, "components": dict.fromkeys(("unet", "vae_decoder"), LOSSY["difference"])},
     ),
+    variant("merged", {"unet": way("ort", "merged", "fp32")}, methods=["merging"]),
 ]
 
 
@@ -96,18 +98,20 @@ def with_variants(good: str, variants: list[dict[str, Any]] = VARIANTS) -> str:
 
 def test_a_manifest_with_variants_survives_the_round_trip(good: str) -> None:
     parsed = manifest_json.parse(with_variants(good), "manifest.json")
-    first, cached, _ = parsed.variants
+    first, cached, *_ = parsed.variants
     assert first.ways["unet"] == Way("openvino", "int8", "bf16", ("avx512_bf16", "avx512_vnni"))
     assert first.error.seeds == (101, 112) and first.error.psnr == 34.1 and cached.error.psnr is None
     assert cached.run.caching == Caching(2, "deep", "shallow") and first.run.caching is None
     assert manifest_json.parse(manifest_json.dump(parsed), "again") == parsed
-    int8, *_, fp16 = parsed.components["unet"].artefacts[1:]
+    int8, *_, fp16, merged = parsed.components["unet"].artefacts[1:]
     assert (int8.kept, int8.rescaled, fp16.kept, fp16.rescaled) == (("conv_in", "conv_out"), None, (), 64.0)
+    assert (int8.merged, merged.merged, merged.precision, merged.exactness) == (None, 0.5, "fp32", "lossy")
+    assert [each.needs_variant for each in (int8, fp16, merged)] == [True, False, True]
 
 
 def test_a_manifest_without_variants_says_nothing_of_them(good: str) -> None:
     text = manifest_json.dump(manifest_json.parse(good, "manifest.json"))
-    for key in ("variants", "interface", "kept", "rescaled"):
+    for key in ("variants", "interface", "kept", "rescaled", "merged"):
         assert f'"{key}"' not in text
 
 
@@ -122,7 +126,7 @@ def test_an_engine_may_pick_what_is_exact_and_what_no_variant_names(good: str) -
 
 
 UNET = ("components", "unet", "artefacts")
-INT8, DEEP, FP16 = (*UNET, 1), (*UNET, 2), (*UNET, 5)
+INT8, DEEP, FP16, MERGED = (*UNET, 1), (*UNET, 2), (*UNET, 5), (*UNET, 6)
 ELSEWHERE = "vae_decoder/model.safetensors"
 OWN = "unet/model.int8.safetensors"
 WEIGHTS = "unet/model.safetensors"
@@ -149,6 +153,11 @@ WRONG_PARTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         1,
         r"rescaled is 1\.0; expected more than 1 and at most 1152921504606846976",
     ),
+    "merged without a share": ((*MERGED, "merged"), None, "is lossy in fp32; expected a reduced precision or exact"),
+    "merged exactly": ((*MERGED, "exactness"), "exact", "is exact with merged tokens; expected lossy"),
+    "merged unmeasured": ((*MERGED, "difference"), None, "is lossy without its measured difference"),
+    "merged no tokens": ((*MERGED, "merged"), 0, r"merged is 0\.0; expected more than 0 and less than 1"),
+    "merged all tokens": ((*MERGED, "merged"), 1.0, r"merged is 1\.0; expected more than 0 and less than 1"),
     "rescaled beyond all": ((*FP16, "rescaled"), 1e30, r"rescaled is 1e\+30; expected more than 1"),
     "interface of the canonical graph": (
         (*UNET, 0, "interface"),
@@ -176,7 +185,7 @@ WRONG_VARIANTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "key missing": ((*FIRST, "time"), REMOVED, r"variants\[0\] lacks the key 'time'"),
     "too many": (("variants",), [VARIANTS[0]] * 65, "variants has 65 variants; expected 64 at most"),
     "name of another form": ((*FIRST, "name"), "a/b", r"variants\['a/b'\]\.name is 'a/b'; expected up to 200 letters"),
-    "name twice": ((*FIRST, "name"), "cached", "has the names cached, cached, mixed; expected each once"),
+    "name twice": ((*FIRST, "name"), "cached", "has the names cached, cached, merged, mixed; expected each once"),
     "no methods": ((*FIRST, "methods"), [], "methods is empty"),
     "method of another form": (
         (*FIRST, "methods"),
@@ -254,15 +263,20 @@ WRONG_VARIANTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "error below zero": (
         (*FOUND, "components", "unet", "relative_rms"),
         -0.1,
-        r"relative_rms is -0\.1; expected 0 or m",
+        r"relative_rms is -0\.1; expected 0 to 1",
     ),
     "largest error below zero": (
         (*FOUND, "components", "unet", "max_abs"),
         -1,
-        r"max_abs is -1\.0; expected 0 or more",
+        r"max_abs is -1\.0; expected 0 to 1000000000000",
+    ),
+    "error immense": (
+        (*FOUND, "components", "unet", "relative_rms"),
+        1.7e308,
+        r"relative_rms is 1\.7e\+308; expected 0 to 1000000000000",
     ),
     "no latents": ((*FOUND, "latents"), [], "latents is empty"),
-    "latents below zero": ((*FOUND, "latents", 1), -1.0, r"latents is -1\.0; expected 0 or more"),
+    "latents below zero": ((*FOUND, "latents", 1), -1.0, r"latents is -1\.0; expected 0 to 1000000000000"),
     "psnr below zero": ((*FOUND, "psnr"), -1.0, r"psnr is -1\.0; expected 0 to 200"),
     "psnr as text": ((*FOUND, "psnr"), "high", "psnr must be a number"),
     "ssim beyond one": ((*FOUND, "ssim"), 1.1, r"ssim is 1\.1; expected -1 to 1"),
@@ -286,12 +300,18 @@ WRONG_VARIANTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     ),
     "tool without a name": ((*FOUND, "versions", ""), "1", "versions should not be empty"),
     "version that commands": ((*FOUND, "versions", "openvino"), "\x1b", r"versions\['openvino'\] is .*no control char"),
-    "no time": ((*FIRST, "time"), 0, r"time is 0\.0; expected more than 0"),
+    "no time": ((*FIRST, "time"), 0, r"time is 0\.0; expected more than 0 and at most 1000000000"),
+    "time immense": ((*FIRST, "time"), 1e308, r"time is 1e\+308; expected more than 0 and at most 1000000000"),
     "bytes below zero": ((*FIRST, "bytes"), -1, "bytes is -1; expected 0 to"),
     "int8 of no variant": (
         ("variants",),
         VARIANTS[1:],
         r"\['int8'\] is in int8, but no variant names it; expected one",
+    ),
+    "merged of no variant": (
+        ("variants",),
+        VARIANTS[:-1],
+        r"\['merged'\] has merged tokens, but no variant names it; expected one with its error",
     ),
 }
 WRONG = WRONG_PARTS | WRONG_VARIANTS

@@ -74,14 +74,20 @@ def test_other_schedules_too(sampler: str) -> None:
     assert compared >= 18
 
 
+# Steps and the first of them. What a model predicts is read row by row, whatever an option makes of the rows: the other
+# prediction takes the last four, and every solver's own defaults take more of them in the tests above and below.
+RUNS = ((1, 0), (2, 0), (3, 0), (50, 0), (4, 0), (7, 0), (16, 0), (7, 3))
+
+
 @SLOW
 @pytest.mark.parametrize("prediction_type", ("epsilon", "v_prediction"))
 @pytest.mark.parametrize("solver", sorted({read_sampler(text).name for text in variants()}))
 def test_every_option_is_that_of_diffusers(solver: str, prediction_type: str) -> None:
     schedule = dataclasses.replace(SD15, prediction_type=prediction_type)
+    runs = RUNS if prediction_type == "epsilon" else RUNS[4:]
     for text in variants():
         if read_sampler(text).name == solver:
-            for steps, start in ((1, 0), (2, 0), (3, 0), (4, 0), (7, 0), (16, 0), (50, 0), (7, 3)):
+            for steps, start in runs:
                 if steps > vars(read_sampler(text).options).get("original_steps", steps):
                     continue  # more than the distilled model's
                 assert coefficient_error(schedule, text, steps, start) < 1e-8, (text, steps, start)

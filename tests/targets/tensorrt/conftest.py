@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "package"
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each stage run here; one that has a process of its own takes a second longer."""
     from ldm_export.targets.tensorrt import build
-    from tests.targets.tensorrt.planning import here
+    from tests.stages import here
 
     monkeypatch.setattr(build, "run_isolated", here)
 
@@ -24,7 +24,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The golden package with plans for two kinds of GPUs; read only."""
     from ldm_export.targets.tensorrt import build
-    from tests.targets.tensorrt.planning import asked, build_tensorrt, here
+    from tests.stages import here
+    from tests.targets.tensorrt.planning import asked, build_tensorrt
 
     folder = Path(shutil.copytree(GOLDEN, tmp_path_factory.mktemp("built") / "package"))
     with pytest.MonkeyPatch.context() as patch:

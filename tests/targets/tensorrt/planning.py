@@ -1,13 +1,12 @@
 """Plans of the golden package: what is asked for, how it is built, and what a folder then has."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ldm_export.process.isolate import Outcome, StageCost
+from ldm_export.process.isolate import StageCost
 from ldm_export.targets.tensorrt.check import Work, check_tensorrt
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.fit import requirements
@@ -37,11 +36,6 @@ def check_target(what: Asked) -> Work:
 
 def build_tensorrt(folder: Path, what: Asked, **others: Any) -> list[StageCost]:
     return add(folder, "tensorrt", **what, **others)
-
-
-def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
-    """Each stage has a process of its own, which costs a second; `tests/process/test_isolate.py` is about that."""
-    return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
 
 
 def files_of(folder: Path) -> dict[str, str]:

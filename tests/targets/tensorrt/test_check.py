@@ -44,6 +44,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_this_process")]
             asked(precision="fp16", weight_stripped=True),
             r"--weight-stripped \(tensorrt\.weight_stripped\) takes the weights from the package",
         ),
+        (asked(precision="fp16", weights="w5"), r"--weights \(tensorrt.weights\) got 'w5'; expected whole, w8, w4"),
+        (asked(weights="w8"), r"--weights w8 \(tensorrt.weights\) is for plans in fp16 or bf16; got --precision fp32"),
+        (asked("classic", precision="fp16", weights="w8"), "w8 .* is for TensorRT for RTX; choose --flavour rtx, or"),
+        (
+            asked(precision="bf16", weights="w4", refit=True),
+            "gives plans whose weights cannot be replaced; leave --ref",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(target: Asked, message: str) -> None:
@@ -56,6 +63,7 @@ def test_what_cannot_be_is_refused_at_once(target: Asked, message: str) -> None:
     [
         asked(),
         asked("rtx", ("7.5", "12.1"), precision="fp16"),
+        asked("rtx", ("7.5", "8.9"), precision="fp16", weights="w8"),
         asked("auto", ("8.0", "8.6", "8.9", "12.0", "12.1"), ("size=32:64:128", "batch=1:2:4"), precision="bf16"),
     ],
 )

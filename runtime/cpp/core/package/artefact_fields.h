@@ -56,6 +56,7 @@ void fields(Visitor& visit, Artefact& it) {
     visit.optional("interface", it.interface_);
     visit.optional("kept", it.kept);
     visit.optional("rescaled", it.rescaled);
+    visit.optional("merged", it.merged);
 }
 
 template <typename Visitor>

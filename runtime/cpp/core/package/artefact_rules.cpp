@@ -116,14 +116,22 @@ Status ArtefactRules::check_artefact(const Artefact& artefact, const json::Where
 }
 
 Status ArtefactRules::check_error(const Artefact& artefact, const json::Where& where) {
-    if (artefact.exactness == Exactness::exact) {
-        if (!is_integer(artefact.precision)) return Status();
-        return refuse(where, {"is exact in ", name_of(artefact.precision), "; expected lossy"});
-    }
-    if (artefact.precision == Precision::fp32) {
+    bool is_exact = artefact.exactness == Exactness::exact;
+    if (!is_exact && artefact.precision == Precision::fp32 && !artefact.merged.has_value()) {
         return refuse(where, {"is lossy in fp32; expected a reduced precision or exact"});
     }
-    return artefact.difference.has_value() ? Status() : refuse(where, {"is lossy without its measured difference"});
+    if (is_exact && is_integer(artefact.precision)) {
+        return refuse(where, {"is exact in ", name_of(artefact.precision), "; expected lossy"});
+    }
+    if (is_exact && artefact.merged.has_value()) {
+        return refuse(where, {"is exact with merged tokens; expected lossy"});
+    }
+    double merged = artefact.merged.value_or(0.5);
+    if (!(merged > 0.0 && merged < 1.0)) {
+        return refuse({where, "merged"}, {"is ", exactly(merged), "; expected more than 0 and less than 1"});
+    }
+    if (is_exact || artefact.difference.has_value()) return Status();
+    return refuse(where, {"is lossy without its measured difference"});
 }
 
 // What was done so that a graph stays finite in a reduced precision.

@@ -63,8 +63,11 @@ struct Artefact {
     std::optional<ComponentContract> interface_;  // the graph's inputs and outputs, where they are not the component's
     View<std::string_view> kept;     // nodes that stay in float32 where the others are reduced
     std::optional<double> rescaled;  // what the values between residual blocks were divided by, to stay in range
+    std::optional<double> merged;    // the share of an image's tokens that its attention to itself leaves out
 
     std::string_view file() const { return files[0]; }
+    // Lossy by more than rounding, so that a variant has to have its error.
+    bool needs_variant() const { return is_integer(precision) || merged.has_value(); }
 };
 
 // The place of a tensor of the checkpoint: initialiser = checkpoint.transpose(transpose).

@@ -37,7 +37,7 @@ Status check_digest(Scope& scope, std::string_view text, const json::Where& wher
 Status check_listed(Scope& scope, std::string_view path, const Manifest& manifest, const json::Where& where);
 // manifest.range.
 Status check_between(Scope& scope, std::int64_t value, std::int64_t low, std::int64_t high, const json::Where& where);
-// The same of a number with a fraction; and of one that is 0 or more.
+// The same of a number with a fraction; and of a figure of a measurement, with which what is computed stays finite.
 Status check_span(Scope& scope, double value, std::int64_t low, std::int64_t high, const json::Where& where);
 Status check_amount(Scope& scope, double value, const json::Where& where);
 

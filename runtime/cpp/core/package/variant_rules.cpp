@@ -15,6 +15,7 @@ constexpr std::int64_t max_prompts = std::int64_t{1} << 16;
 constexpr std::int64_t max_seed = std::int64_t{1} << 62;       // what is larger is no number that every program reads
 constexpr std::int64_t max_evaluations = std::int64_t{1} << 16;  // of a run that was measured
 constexpr std::int64_t max_psnr = 200;
+constexpr std::int64_t max_time = 1000000000;  // of a run, in that of the exact one
 
 // Checks one variant of a manifest.
 class VariantRules {
@@ -62,9 +63,9 @@ Status VariantRules::check() {
         return refuse(where_, {"is exact; expected a lossy way, caching, guidance_until below 1, steps or a sampler"});
     }
     LDM_TRY(check_error());
-    if (!(variant_.time > 0.0)) {
+    if (!(variant_.time > 0.0 && variant_.time <= static_cast<double>(max_time))) {
         return json::fail(scope_, {where_, "time"}, codes::manifest_range,
-                          {"is ", exactly(variant_.time), "; expected more than 0"});
+                          {"is ", exactly(variant_.time), "; expected more than 0 and at most ", max_time});
     }
     return check_between(scope_, variant_.bytes, 0, max_bytes, {where_, "bytes"});
 }
@@ -226,9 +227,11 @@ Status check_unnamed(Scope& scope, const Manifest& manifest, const json::Where& 
     for (const auto& [name, component] : manifest.components) {
         json::Where here(components, json::Key{name}), artefacts(here, "artefacts");
         for (const Artefact& artefact : component.artefacts) {
-            if (!is_integer(artefact.precision) || !is_pickable(manifest, name, artefact)) continue;
+            if (!artefact.needs_variant() || !is_pickable(manifest, name, artefact)) continue;
+            bool has_integers = is_integer(artefact.precision);
             return json::fail(scope, {artefacts, json::Key{artefact.name}}, codes::manifest_variant,
-                              {"is in ", name_of(artefact.precision),
+                              {has_integers ? "is in " : "has merged tokens",
+                               has_integers ? name_of(artefact.precision) : std::string_view(),
                                ", but no variant names it; expected one with its error"});
         }
     }

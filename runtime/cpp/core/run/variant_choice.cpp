@@ -144,15 +144,14 @@ Status note_left_out(Scope& scope, const Variant& variant, std::string_view why,
     return notices.add(scope, "variant", {variant.name, " is left out: ", why});
 }
 
-// The text of a sampler; one that is not known here keeps its own.
-sampling::SamplerText canonical(Scope& scope, std::string_view text) {
+// The text of a sampler, in `room`; one that is not known here keeps its own, which may be longer.
+std::string_view canonical(Scope& scope, std::string_view text, sampling::SamplerText& room) {
     Failure unheard;
     Scope quiet{scope.memory, unheard};
     sampling::Sampler sampler;
-    if (sampling::read_sampler(quiet, text, sampler).ok()) return sampler.canonical();
-    sampling::SamplerText its;
-    its.put(text);
-    return its;
+    if (!sampling::read_sampler(quiet, text, sampler).ok()) return text;
+    room = sampler.canonical();
+    return room.view();
 }
 
 }  // namespace
@@ -256,7 +255,8 @@ Status note_measured_otherwise(Scope& scope, const Request& request, Notices& no
     const VariantRun& run = request.variant->run;
     std::int64_t steps = run.steps.value_or(error.steps);
     double guidance = run.guidance_until == 0.0 ? 1.0 : error.guidance;
-    sampling::SamplerText measured = canonical(scope, run.sampler.value_or(error.sampler));
+    sampling::SamplerText room;
+    std::string_view measured = canonical(scope, run.sampler.value_or(error.sampler), room);
     Failure others;  // used as a list
     auto add = [&](std::initializer_list<Piece> what) {
         if (others.text[0] != 0) others.add({", "});
@@ -264,7 +264,7 @@ Status note_measured_otherwise(Scope& scope, const Request& request, Notices& no
     };
     sampling::SamplerText its = request.plan.sampler.canonical();
     if (request.plan.steps != steps) add({steps, " steps"});
-    if (its.view() != measured.view()) add({"the sampler ", measured.view()});
+    if (its.view() != measured) add({"the sampler ", measured});
     if (request.guidance != guidance) {
         Exact value(guidance);
         add({"guidance ", value});

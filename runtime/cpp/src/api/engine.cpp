@@ -35,8 +35,8 @@ Status open_attempt(Scope& scope, ldm_engine& engine, const engines::Settings& s
     return engine.components->open_all(scope);
 }
 
-// Open the variant that the options name, or the fastest within the budget that opens, or what is exact. notices: of the
-// choice.
+// Open the variant that the options name, or the fastest within the budget that opens, or what is exact. notices: of
+// the choice.
 Status open_best(Scope& scope, ldm_engine& engine, const ldm_engine_options& options, engines::Settings& settings,
                  std::optional<Notices>& notices) {
     Array<FailedVariant> failed(scope.memory);

@@ -295,7 +295,8 @@ Status Components::load_session(Scope& scope, std::string_view component, const 
     const Artefact& artefact = *form.artefact;
     ort::SessionSettings settings = settings_;
     settings.is_bfloat16 = form.precision == Precision::bf16;
-    settings.has_whole_sums = is_integer(artefact.precision) && !has_unit("avx512_vnni") && !has_unit("avx_vnni");
+    settings.has_narrow_weights = is_integer(artefact.precision);
+    settings.has_whole_sums = settings.has_narrow_weights && !has_unit("avx512_vnni") && !has_unit("avx_vnni");
     files::Path graph;
     for (std::size_t place = 1; place < artefact.files.size; ++place) {
         files::Path data;

@@ -7,8 +7,8 @@
 
 namespace ldm::engines {
 
-// Evaluate a task of a run with the components' variant. results: hold what came out, for as long as `out` is used. out:
-// the outputs that the task asks for. Codes: those of Components::run; engine.failed where one is missing or not
+// Evaluate a task of a run with the components' variant. results: hold what came out, for as long as `out` is used.
+// out: the outputs that the task asks for. Codes: those of Components::run; engine.failed where one is missing or not
 // float32.
 Status evaluate(Scope& scope, Components& components, const Task& task, Results& results, Array<ldm::Tensor>& out);
 

@@ -161,6 +161,7 @@ private:
         }
         if (!artefact.kept.empty()) LDM_TRY(its.add("kept", artefact.kept));
         if (artefact.rescaled) LDM_TRY(its.add("rescaled", *artefact.rescaled));
+        if (artefact.merged) LDM_TRY(its.add("merged", *artefact.merged));
         if (artefact.requires_) LDM_TRY(add_requirements(its, *artefact.requires_));
         return artefacts.add_object(artefact.name, its);
     }

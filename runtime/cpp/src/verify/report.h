@@ -73,7 +73,7 @@ struct VariantResult {
     std::optional<std::string_view> left_out;
     View<FactResult> facts;  // the variant as the manifest has it
     View<CaseResult> cases;  // of its ways, against torch and, "as recorded", against its own outputs of then
-    std::optional<double> image_psnr;  // of the sampling run's image as bytes, beside torch's; none where nothing differs
+    std::optional<double> image_psnr;  // of the sampling run's image as bytes, beside torch's; none: equal
     std::optional<double> image_ssim, image_floor;
     std::optional<std::string_view> problem;  // why it failed as a whole
     bool passed = false;

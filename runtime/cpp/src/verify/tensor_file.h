@@ -1,5 +1,5 @@
-// A safetensors file of a proof. Nothing of it is trusted, each tensor has a name that is looked for, and one at a time is
-// read.
+// A safetensors file of a proof. Nothing of it is trusted, each tensor has a name that is looked for, and one at a time
+// is read.
 #ifndef LDM_VERIFY_TENSOR_FILE_H
 #define LDM_VERIFY_TENSOR_FILE_H
 

@@ -1,5 +1,5 @@
-// verify/variants/NAME.safetensors: what a variant made where its error was measured, to compare it with itself. The twin
-// of ldm_export/verify/variant_file.py, which describes the file.
+// verify/variants/NAME.safetensors: what a variant made where its error was measured, to compare it with itself. The
+// twin of ldm_export/verify/variant_file.py, which describes the file.
 #ifndef LDM_VERIFY_VARIANT_RECORD_H
 #define LDM_VERIFY_VARIANT_RECORD_H
 

@@ -201,8 +201,8 @@ private:
         LDM_TRY(record_.read(scope_, record_.image(), recorded));
         auto height = static_cast<std::size_t>(expected.tensor.shape[1]),
              width = static_cast<std::size_t>(expected.tensor.shape[2]);
-        LDM_NEED(scope_, measured.make(run.image().data(), height, width) &&
-                             own.make(recorded.floats(), height, width) && exact.make(expected.floats(), height, width));
+        LDM_NEED(scope_, measured.make(run.image().data(), height, width));
+        LDM_NEED(scope_, own.make(recorded.floats(), height, width) && exact.make(expected.floats(), height, width));
         double floor = std::min(psnr(own.data(), exact.data(), exact.size()), reference_.run().image_floor);
         if (variant_.error.psnr.has_value()) floor = std::min(floor, *variant_.error.psnr);
         double decibels = psnr(measured.data(), exact.data(), exact.size()), likeness = 0.0;

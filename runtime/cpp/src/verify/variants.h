@@ -13,8 +13,8 @@
 
 namespace ldm::verify {
 
-// Compare each variant of a package with engines of its own; one that a run would not draw with here, by these settings,
-// is left out. What fails as a whole is in its result. Codes: other.memory, request.engine.
+// Compare each variant of a package with engines of its own; one that a run would not draw with here, by these
+// settings, is left out. What fails as a whole is in its result. Codes: other.memory, request.engine.
 Status compare_variants(Scope& scope, Arena& arena, const package::Package& package, const Model& model,
                         const engines::Settings& settings, Reference& reference, Array<VariantResult>& out);
 

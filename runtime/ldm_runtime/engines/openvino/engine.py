@@ -87,7 +87,7 @@ class OpenVinoEngine:
             results = forms.of(tuple(feeds[name].shape[2:] for name in self._images))(feeds)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
-        check_results(self._path, self.outputs, sizes, results)
+        check_results(self._path, self.outputs, self._axes, sizes, results)
         return results
 
     def close(self) -> None:

@@ -64,12 +64,14 @@ def _open_cpu(package: Package, component: str, artefact: Artefact, settings: Se
 
 
 def _entries(artefact: Artefact, settings: Settings) -> dict[str, str]:
-    """Return what a session is told to compute in bfloat16, or in integers as exactly without VNNI as with it."""
+    """Return what a session is told to compute in bfloat16, or in integers as a variant's error was measured."""
     entries = {}
     if settings.precision == "bf16":
         entries["mlas.enable_gemm_fastmath_arm64_bfloat16"] = "1"
-    if artefact.precision in INTEGERS and not cpu_units().intersection(_VNNI):
-        entries["session.x64quantprecision"] = "1"  # else sums of two products would be cut at 16 bits
+    if artefact.precision in INTEGERS:
+        entries["session.qdq_matmulnbits_accuracy_level"] = "1"  # else narrow weights would be read by 8-bit values
+        if not cpu_units().intersection(_VNNI):
+            entries["session.x64quantprecision"] = "1"  # else sums of two products would be cut at 16 bits
     return entries
 
 

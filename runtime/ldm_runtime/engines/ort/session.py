@@ -16,9 +16,9 @@ import numpy as np
 
 from ldm_runtime.checks import first_line
 from ldm_runtime.engines.ort.providers import Provider
-from ldm_runtime.engines.signature import check_graph
+from ldm_runtime.engines.signature import check_graph, check_results, sizes_of
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
-from ldm_runtime.package.manifest import Contract
+from ldm_runtime.package.manifest import Axis, Contract
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 # They overwrite each other's files.
@@ -61,6 +61,8 @@ class OrtEngine:
     ) -> None:
         onnxruntime = import_onnxruntime()
         self._path = path
+        self._promised: ComponentContract | None = None
+        self._axes: Mapping[str, Axis] = MappingProxyType({})
         self.maps_weights = not reorder
         takes_turns = provider is not None and provider.takes_turns
         self._turn = threading.Lock() if takes_turns else contextlib.nullcontext()
@@ -85,7 +87,11 @@ class OrtEngine:
         self.outputs = tuple(_spec(argument, path) for argument in self._session.get_outputs())
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return all outputs for `feeds`, by name. Raises EngineError if ONNX Runtime fails or after `close`."""
+        """Return all outputs for `feeds`, by name.
+
+        Raises EngineError if ONNX Runtime fails, after `close`, and for outputs that break a contract that was checked:
+        of a graph that leaves its sizes open ONNX Runtime returns whatever comes out.
+        """
         session = self._session
         if session is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
@@ -94,18 +100,23 @@ class OrtEngine:
                 values = session.run(None, dict(feeds))
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed in {self._path}: {first_line(error)}") from error
-        return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+        results = {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+        if self._promised is not None:
+            sizes = sizes_of(self._promised.inputs, feeds)
+            check_results(self._path, self._promised.outputs, self._axes, sizes, results)
+        return results
 
     def close(self) -> None:
         self._session = None
 
     def check_contract(self, contract: Contract, component: str, interface: ComponentContract | None = None) -> None:
-        """Raise PackageError unless the graph's inputs and outputs are those that the contract promises.
+        """Raise PackageError unless the graph's inputs and outputs are those that the contract promises, now and later.
 
         interface: what the manifest promises of an artefact instead, where it has an interface of its own.
         """
         promised = contract.components[component] if interface is None else interface
         check_graph(self._path, promised, self.inputs, self.outputs)
+        self._promised, self._axes = promised, contract.axes
 
 
 def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -> tuple[str, ...]:

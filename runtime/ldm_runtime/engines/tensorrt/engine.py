@@ -168,7 +168,7 @@ class TensorRtEngine:
         if not self._warm and self._jit is not None:
             self._jit.save()
         self._warm = True
-        check_results(self._path, self.outputs, sizes, results)
+        check_results(self._path, self.outputs, self._axes, sizes, results)
         return results
 
     def close(self) -> None:

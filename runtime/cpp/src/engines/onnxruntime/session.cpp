@@ -80,6 +80,9 @@ OrtStatus* Session::set(OrtSessionOptions* options, const SessionSettings& setti
     if (said == nullptr && settings.has_whole_sums) {
         said = ort.AddSessionConfigEntry(options, "session.x64quantprecision", "1");
     }
+    // Else values would be rounded to eight bits, too, where weights alone are.
+    constexpr const char* level = "session.qdq_matmulnbits_accuracy_level";
+    if (said == nullptr && settings.has_narrow_weights) said = ort.AddSessionConfigEntry(options, level, "1");
     if (!settings.reorders) {
         if (said == nullptr) said = ort.SetSessionGraphOptimizationLevel(options, extended);
         if (said == nullptr) said = ort.AddSessionConfigEntry(options, "session.disable_prepacking", "1");

@@ -22,6 +22,8 @@ struct SessionSettings {
     bool reorders = true;
     // Matrix products in bfloat16, for which it has kernels on ARM under Linux alone. It needs `reorders`.
     bool is_bfloat16 = false;
+    // Products whose weights alone are in few bits are computed in float32.
+    bool has_narrow_weights = false;
     // Sums of integers are whole where a CPU without VNNI would cut those of two products at 16 bits.
     bool has_whole_sums = false;
 };
