@@ -222,7 +222,9 @@ Status require_variant(Scope& scope, const Manifest& manifest, std::string_view 
     out = find_variant(manifest, name);
     if (out != nullptr) return Status();
     Status failed = scope.fail(codes::request_invalid, {"variant is ", quoted(name), "; "});
-    if (manifest.variants.empty()) scope.failure.add({"this package has none (`ldm-export build --budget` makes them)"});
+    if (manifest.variants.empty()) {
+        scope.failure.add({"this package has none (`ldm-export build --budget` makes them)"});
+    }
     for (const Variant& each : manifest.variants) {
         scope.failure.add({&each == manifest.variants.begin() ? "expected one of " : ", ", each.name});
     }
