@@ -197,7 +197,8 @@ def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
     top = 5.0 * math.ceil(max(known, default=35.0) / 5.0 + 1.0)  # where equal images are, in dB
     is_best = on_frontier([(point.time, point.psnr) for point in points])
     named = [point for place, point in enumerate(points) if place == 0 or is_best[place]]
-    with _figure(7.2, 3.2 + 0.18 * math.ceil(len(named) / 2)) as figure:
+    has_others = len(named) < len(points)
+    with _figure(7.2, 3.2 + 0.18 * math.ceil((len(named) + has_others) / 2)) as figure:
         axes = figure.add_subplot()
         axes.set_axisbelow(True)
         axes.grid(color="#dddddd")
@@ -208,7 +209,7 @@ def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
             for point, on in zip(points, is_best, strict=True)
         ]
         _put_points(axes, points, colours, top)
-        _put_names(axes, named, top)
+        _put_names(axes, named, top, has_others=has_others)
         axes.set_xlim(0, 1.08 * max(point.time for point in points))
         axes.set_xlabel(x_label)
         _scale_likeness(axes, min(known, default=top), top)
@@ -223,12 +224,14 @@ def _put_points(axes: Any, points: Sequence[FrontierPoint], colours: Sequence[st
         axes.scatter(point.time, _height(point, top), s=12 + 110 * share, color=colour, zorder=3, linewidth=0)
 
 
-def _put_names(axes: Any, points: Sequence[FrontierPoint], top: float) -> None:
-    """Write a number above each point, and its name below the plot."""
+def _put_names(axes: Any, points: Sequence[FrontierPoint], top: float, *, has_others: bool) -> None:
+    """Write a number above each point, and its name below the plot; has_others: there are grey ones without."""
     for number, point in enumerate(points, 1):
         place = (point.time, _height(point, top))
         axes.annotate(f"{number}", place, (0, 8), textcoords="offset points", ha="center", weight="bold")
         axes.plot([], [], label=f"{number}  {shortened(point.name, LONGEST_NAME)}")
+    if has_others:
+        axes.plot([], [], label="grey: another is as fast and as near")
     below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 2}
     axes.legend(**below, handlelength=0, handletextpad=0, frameon=False)
 

@@ -157,4 +157,5 @@ def build(
         progress=stage_printer(),
     )
     echo(report.table())
-    echo(one_line(f"{out}: verified; try: ldm-export run {out} --prompt …"))
+    fast = f" --budget {recipe.budget}" if recipe.budget != "exact" else ""
+    echo(one_line(f"{out}: verified; try: ldm-export run {out} --prompt …{fast}"))

@@ -231,14 +231,14 @@ def _error(
 
 
 def _own_bytes(manifest: Manifest, variant: Variant) -> int:
-    """Return the size of the files that exact drawing does without."""
+    """Return the size of the files that no exact artefact has."""
     own: set[str] = set()
     exact: set[str] = set()
     for name, component in manifest.components.items():
         used = variant.artefacts_of(name, manifest.contract.denoiser.component)
         for artefact in component.artefacts:
-            if artefact.name in used:
-                own.update(artefact.files)
-            elif artefact.exactness == "exact":
+            if artefact.exactness == "exact":
                 exact.update(artefact.files)
+            elif artefact.name in used:
+                own.update(artefact.files)
     return sum(manifest.files[file].size for file in own - exact)

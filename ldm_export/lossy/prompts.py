@@ -108,8 +108,8 @@ def read_prompts(path: Path) -> Prompts:
             )
     if len(prompts) < FEWEST:
         raise InputError(
-            f"there are {len(prompts)} prompts in {path}; calibration and measuring need {FEWEST}, half of them for "
-            "each"
+            f"{path} has {len(prompts)} of the {FEWEST} different prompts that calibrating and measuring need, half of "
+            "them for each"
         )
     return Prompts(_some(prompts[0::2]), _some(prompts[1::2]))
 

@@ -194,6 +194,7 @@ class _Writer:
         node.attributes["block_size"] = ir.AttrInt64("block_size", BLOCK)
         layer.node.replace_input_with(1, wide)
         self.model.opset_imports[""] = max(21, self.model.opset_imports[""])  # the first with blocks
+        self.model.ir_version = max(10, self.model.ir_version)  # which that needs
 
     def _smoothed(self, value: ir.Value, divisors: np.ndarray, readers: list[Layer]) -> ir.Value:
         """Return `value` divided by channel: in the norm that makes it, where nothing else reads it, or by a node."""

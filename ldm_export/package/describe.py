@@ -255,4 +255,6 @@ def _inline(item: object) -> str:
         return "; ".join(_inline(part) for part in item) if item else "none"
     if isinstance(item, float):
         return f"{item:.6g}"
+    if item is None:
+        return "none"
     return f"{item:,}" if type(item) is int and item >= 10_000 else str(item)

@@ -12,6 +12,7 @@ from ldm_export.tables import text_table
 
 _HEAD = ("configuration", "s", "of the default", "load, s", "peak, MB", "files, MB", "relative RMS", "PSNR, dB", "SSIM")
 _ALIGN = "<" + ">" * (len(_HEAD) - 1)
+NO_TURN = "the time was over before its turn"
 BEST = "*"  # marks the rows that no other one beats in both time and error
 
 
@@ -45,9 +46,15 @@ def best_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Render the rows for a terminal. What is on the frontier has a star, what was not measured its reason below."""
-    lines = text_table(("", *_HEAD), _cells(rows), "<" + _ALIGN)
-    return "\n".join([*lines, *(f"  {row.configuration}: {row.trouble}" for row in rows if row.trouble is not None)])
+    """Render the rows for a terminal. What is on the frontier has a star, what was not measured its reason below.
+
+    Those whose turn did not come are one line.
+    """
+    best = best_rows(rows)
+    begun = [row for row in rows if row.trouble != NO_TURN]
+    lines = text_table(("", *_HEAD), _cells(begun, best), "<" + _ALIGN)
+    lines += [f"  {row.configuration}: {row.trouble}" for row in begun if row.trouble is not None]
+    return "\n".join([*lines, *([f"  {len(rows) - len(begun)} more: {NO_TURN}"] if len(begun) < len(rows) else [])])
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -75,8 +82,8 @@ def _psnr(row: Row) -> float | None:
     return None if row.is_exact else row.psnr
 
 
-def _cells(rows: Sequence[Row]) -> list[list[str]]:
-    best, first = best_rows(rows), rows[0].seconds if rows else None
+def _cells(rows: Sequence[Row], best: Sequence[Row]) -> list[list[str]]:
+    first = rows[0].seconds if rows else None
     return [
         [
             BEST if row in best else "",

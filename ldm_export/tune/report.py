@@ -7,6 +7,7 @@ from pathlib import Path
 from ldm_export.tune import frontier
 from ldm_export.tune.candidates import EXACT
 from ldm_export.tune.frontier import Row
+from ldm_export.tune.race import ENOUGH
 from ldm_runtime.engines.profile import Best
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
@@ -49,7 +50,7 @@ class TuneReport:
     def _choice(self, chosen: Best) -> str:
         what = "exact images" if chosen.variant == EXACT else f"the variant {chosen.variant}"
         if not chosen.engines and chosen.threads is None and chosen.variant == EXACT:
-            return f"{what}: the default; nothing else was faster by more than both spreads"
+            return f"{what}: the default; nothing else was faster in {ENOUGH} rounds by more than both spreads"
         engines = ", ".join(f"{component} {name}" for component, name in chosen.engines.items()) or "the usual engines"
         threads = "" if chosen.threads is None else f", --threads {chosen.threads}"
         if self.default_seconds is None:

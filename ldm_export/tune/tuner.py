@@ -10,7 +10,7 @@ from pathlib import Path
 from ldm_export.bench import machine as shown_machine
 from ldm_export.tune.candidates import EXACT
 from ldm_export.tune.field import field_of, files_of
-from ldm_export.tune.frontier import Row
+from ldm_export.tune.frontier import NO_TURN, Row
 from ldm_export.tune.measure import measure, parts_of, variant_of
 from ldm_export.tune.race import ENOUGH, Timed, fastest, is_undecided, mixed, race
 from ldm_export.tune.report import TuneReport
@@ -34,10 +34,6 @@ from ldm_runtime.request import check_image_size
 
 MAX_MINUTES = 24 * 60.0
 MINUTES = 10.0
-_TOO_SHORT = (
-    f"in this time nothing was measured {ENOUGH} times, which a choice needs, so that no profile is written; give more "
-    "--minutes"
-)
 
 Progress = Callable[[str], None]
 
@@ -84,7 +80,7 @@ def tune_package(
     package.confirm()  # the processes opened the files anew
     profile = _profile(package, here, size, timed)
     if is_undecided(timed):  # a profile of before may rest on more
-        return _report(package, profile, timed, minutes, None, (*left_out, _TOO_SHORT))
+        return _report(package, profile, timed, minutes, None, (*left_out, _too_short(timed)))
     report = _report(package, profile, timed, minutes, str(place), left_out)
     try:
         with atomic_file(place) as temporary:
@@ -114,6 +110,14 @@ def _report(
         profile=place,
         unkept=None,
         notices=notices,
+    )
+
+
+def _too_short(timed: Sequence[Timed]) -> str:
+    begun = sum(1 for each in timed if each.timings or each.trouble is not None)
+    return (
+        f"in this time {begun} of {len(timed)} configurations had a turn and nothing had {ENOUGH}, which a choice "
+        "needs, so that no profile is written; give more --minutes"
     )
 
 
@@ -184,7 +188,7 @@ def _row(package: Package, timed: Timed) -> Row:
         worst = max((each.relative_rms for each in variant.error.components.values()), default=None)
         row = dataclasses.replace(row, relative_rms=worst, psnr=variant.error.psnr, ssim=variant.error.ssim)
     if not timed.is_measured:
-        return dataclasses.replace(row, trouble=timed.trouble or "the time was over before its turn")
+        return dataclasses.replace(row, trouble=timed.trouble or NO_TURN)
     files = files_of(package, variant, dict(timed.timings[0].engines))
     return dataclasses.replace(
         row,

@@ -75,7 +75,7 @@ def choose_variant(
         return Chosen(None, ())
     variants = package.manifest.variants
     if not variants:
-        return _exactly("this package has no variants, so nothing is given up for speed: drawn exactly")
+        return _exactly("this package has no variants (`ldm-export build --budget` makes them): drawn exactly")
     within = [each for each in variants if budget.holds(each.error.psnr, each.error.ssim)]
     if not within:
         return _exactly(
@@ -106,7 +106,8 @@ def named_variant(
     """
     known = {variant.name: variant for variant in package.manifest.variants}
     if not isinstance(name, str) or name not in known:
-        expected = f"expected one of {', '.join(known)}" if known else "this package has none"
+        none = "this package has none (`ldm-export build --budget` makes them)"
+        expected = f"expected one of {', '.join(known)}" if known else none
         raise InputError(f"variant is {shown(name)}; {expected}")
     variant = known[name]
     if budget.value is not None and not budget.holds(variant.error.psnr, variant.error.ssim):

@@ -16,8 +16,8 @@ from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import open_package
 from tests.cpp.verifying import both, verify
-from tests.lossy import test_caching_gate
-from tests.lossy.test_caching_gate import varied as cached_package  # noqa: F401 - a fixture
+from tests.lossy import test_caching_gate as caching_gate
+from tests.lossy.test_caching_gate import varied  # noqa: F401 - a fixture
 from tests.verify import perturbations
 from tests.verify.test_variants import DATA, FAULTS, ZERO, edit_data, edit_manifest, spoil
 
@@ -143,16 +143,16 @@ def test_a_unit_that_no_cpu_has_is_said_alike(tool: Path, copy: Path) -> None:
 # --- deep features ---
 
 
-def cached(cached_package: tuple[Path, Manifest], folder: Path, damage: test_caching_gate.Damage) -> Path:  # noqa: F811
+def cached(varied: tuple[Path, Manifest], folder: Path, damage: caching_gate.Damage) -> Path:  # noqa: F811
     """A copy of the package with a variant that keeps deep features, once something was done to it."""
-    package = Path(shutil.copytree(cached_package[0], folder / "package"))
-    write_manifest(package, damage(package, cached_package[1]))
+    package = Path(shutil.copytree(varied[0], folder / "package"))
+    write_manifest(package, damage(package, varied[1]))
     perturbations.rehash(package, *(f"unet/model.ort_cpu.{part}-1.onnx" for part in ("deep", "shallow")))
     return package
 
 
-def test_a_variant_with_caching_passes_alike(tool: Path, cached_package, tmp_path: Path) -> None:  # noqa: F811
-    package = cached(cached_package, tmp_path, lambda folder, manifest: manifest)
+def test_a_variant_with_caching_passes_alike(tool: Path, varied, tmp_path: Path) -> None:  # noqa: F811
+    package = cached(varied, tmp_path, lambda folder, manifest: manifest)
     expected, found = both(tool, package)
     assert expected.passed
     (result,) = found["variants"]
@@ -160,14 +160,14 @@ def test_a_variant_with_caching_passes_alike(tool: Path, cached_package, tmp_pat
     assert len(after) > 1
 
 
-DAMAGES = [test_caching_gate._wrong_place, test_caching_gate._longer, test_caching_gate._another_norm]
+DAMAGES = [caching_gate._wrong_place, caching_gate._longer, caching_gate._another_norm]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_wrong_deep_features_fail_alike(
     tool: Path,
-    cached_package,  # noqa: F811
+    varied,  # noqa: F811
     tmp_path: Path,
-    damage: test_caching_gate.Damage,
+    damage: caching_gate.Damage,
 ) -> None:
-    assert failures_of(tool, cached(cached_package, tmp_path, damage))
+    assert failures_of(tool, cached(varied, tmp_path, damage))

@@ -16,10 +16,13 @@ from ldm_export.lossy.measure import (
     draw_recorded,
     held_out_setting,
 )
+from ldm_export.lossy.method import Draft
 from ldm_export.lossy.prompts import OWN
 from ldm_export.verify import metrics
 from ldm_export.verify.run_size import LARGE_DENOISER, LARGE_STEPS
+from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import read_manifest
+from ldm_runtime.package.variants import WHOLE_RUN, Way
 from tests.optimise.graphs import normal
 
 BUILTIN = Path(__file__).parents[2] / "runtime/ldm_runtime/builtin"
@@ -58,6 +61,21 @@ def test_the_worst_image_counts_in_bytes() -> None:
     error = np.mean((exact.images[1].astype(np.float64) - changed) ** 2)
     np.testing.assert_allclose(found.psnr, 10 * np.log10(255**2 / error))
     assert found.ssim == min(ssim_of(*pair) for pair in zip(exact.images, [exact.images[0], changed], strict=True)) < 1
+
+
+def own_bytes(manifest: Manifest, artefact: str) -> int:
+    draft = Draft("a", ("bf16",), {"unet": Way("openvino", artefact, "bf16", ())}, WHOLE_RUN)
+    return measure._own_bytes(manifest, measure.provisional(draft))
+
+
+def test_only_files_that_no_exact_artefact_has_are_a_variant_s_own() -> None:
+    manifest = read_manifest(BUILTIN)
+    unet = manifest.components["unet"]
+    assert own_bytes(manifest, "canonical") == own_bytes(manifest, "ort_cpu") == 0
+    lossy = tuple(replace(each, exactness="lossy") if each.name == "ort_cpu" else each for each in unet.artefacts)
+    changed = replace(manifest, components={**manifest.components, "unet": replace(unet, artefacts=lossy)})
+    assert own_bytes(changed, "ort_cpu") == manifest.files["unet/model.ort_cpu.onnx"].size > 0
+    assert own_bytes(changed, "canonical") == 0
 
 
 def test_equal_runs_have_no_psnr() -> None:

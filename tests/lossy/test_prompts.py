@@ -62,7 +62,11 @@ def test_of_a_long_file_prompts_are_taken_from_all_over_it(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a\nb\nc\n", "there are 3 prompts in .*a.txt; calibration and measuring need 16, half of them for each$"),
+        (
+            b"a\nb\nc\n",
+            "a.txt has 3 of the 16 different prompts that calibrating and measuring need, half of them for each$",
+        ),
+        (b"a cat\nA  cat\n" * 20, "a.txt has 1 of the 16 different prompts"),
         (b"\xff\xfe", "is not UTF-8 text"),
         (b"a\n" * 2**20, "expected a list of prompts"),
         (b"\n".join(b"%d" % index for index in range(16)) + b"\x1b[2J", "no control characters"),
@@ -116,7 +120,7 @@ def test_a_given_file_comes_before_the_package_s_own_and_that_before_ours(tmp_pa
 
 def test_who_builds_from_a_model_with_a_wrong_file_is_told_to_give_another(tmp_path: Path) -> None:
     own = write(tmp_path / FILE, ["a cat"])
-    with pytest.raises(InputError, match="there are 1 prompts in .*; give other prompts with --prompts$"):
+    with pytest.raises(InputError, match="has 1 of the 16 different prompts .*; give other prompts with --prompts$"):
         prompts_of([own], None)
 
 

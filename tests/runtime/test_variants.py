@@ -100,7 +100,7 @@ def test_a_budget_that_nothing_meets_says_what_is_reached(package_copy: Path) ->
 def test_a_package_without_variants_is_drawn_exactly(tiny: Path) -> None:
     chosen = choose_variant(open_package(tiny, check="size"), read_budget("psnr=20"), choose(), MACHINE)
     assert names_of(chosen) is None
-    assert said(chosen) == ["this package has no variants, so nothing is given up for speed: drawn exactly"]
+    assert said(chosen) == ["this package has no variants (`ldm-export build --budget` makes them): drawn exactly"]
 
 
 UNITS = dataclasses.replace(BF16, units=("amx_int8", "unheard_of"))
@@ -220,7 +220,9 @@ def test_a_variant_may_be_named(package_copy: Path) -> None:
 
 
 def test_a_package_without_variants_has_none_of_any_name(tiny: Path) -> None:
-    with pytest.raises(InputError, match="variant is 'int8'; this package has none"):
+    with pytest.raises(
+        InputError, match=r"variant is 'int8'; this package has none \(`ldm-export build --budget` makes them\)$"
+    ):
         ldm_runtime.load(tiny, variant="int8")
     with pytest.raises(InputError, match="budget is 'psnr=abc'; expected exact, psnr=DB"):
         ldm_runtime.load(tiny, budget="psnr=abc")

@@ -36,6 +36,14 @@ def test_the_table_has_every_row_with_its_ratio_and_its_trouble():
     assert len(lines) == 1 + len(ROWS) + 1
 
 
+def test_rows_whose_turn_did_not_come_are_one_line_of_the_table_and_all_in_the_csv():
+    waiting = [Row(f"waiting {index}", False, None, psnr=40.0, trouble=frontier.NO_TURN) for index in range(20)]
+    lines = frontier.table([*ROWS, *waiting]).splitlines()
+    assert lines[:-1] == frontier.table(ROWS).splitlines()
+    assert lines[-1].strip() == "20 more: the time was over before its turn"
+    assert frontier.to_csv([*ROWS, *waiting]).count("the time was over before its turn") == 20
+
+
 def test_a_lossy_row_that_drew_equal_images_is_not_called_exact():
     line = frontier.table([Row("bf16", False, 0.3, relative_rms=1e-3, psnr=None, ssim=1.0)]).splitlines()[1]
     assert line.split()[-2:] == ["equal", "1.000"] and "exact" not in line

@@ -81,7 +81,7 @@ def test_without_a_winner_the_default_is_the_profile_s_choice(tiny, monkeypatch)
     takes(monkeypatch, lambda candidate: 1.0)
     report = tune_package(tiny)
     assert report.chosen == (Best("", {}, None, 1.0),)
-    assert "exact images: the default; nothing else was faster by more than both spreads" in report.table()
+    assert "exact images: the default; nothing else was faster in 3 rounds by more than both spreads" in report.table()
 
 
 def test_a_tuning_again_replaces_the_profile(tiny, monkeypatch):
@@ -158,11 +158,15 @@ def test_a_time_that_is_too_short_to_choose_is_said_and_the_profile_of_before_st
     hurry(monkeypatch, 100.0)
     report = tune_package(tiny, minutes=5.0)
     assert report.chosen[0].engines == {} and report.profile is None and "profile: " not in report.table()
+    begun = sum(row.seconds is not None for row in report.rows)
+    assert 0 < begun < len(report.rows)
     assert report.notices == (
-        "in this time nothing was measured 3 times, which a choice needs, so that no profile is written; give more "
-        "--minutes",
+        f"in this time {begun} of {len(report.rows)} configurations had a turn and nothing had 3, which a choice "
+        "needs, so that no profile is written; give more --minutes",
     )
     assert report.rows[-1].trouble == "the time was over before its turn"
+    assert report.rows[-1].configuration not in report.table()
+    assert f"{len(report.rows) - begun} more: the time was over before its turn" in report.table()
     assert kept(tiny) == before and before is not None and before.chosen[0].seconds == 0.5
 
 

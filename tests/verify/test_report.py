@@ -174,6 +174,14 @@ def test_the_page_is_well_formed_and_loads_nothing():
     assert kinds == ["data:image/svg+xml", "data:image/svg+xml", "data:image/png"]
 
 
+def test_the_three_images_of_each_comparison_are_a_row_of_their_own():
+    names = ["torch", "this engine", "difference x 9", "torch", "int8", "difference x 2"]
+    page = report_page.render(made_report(), [report_page.Figure(name, b"\x89PNG") for name in names])
+    rows = [row.partition("</div>")[0] for row in page.split('<div class="three">')[1:]]
+    captions = [[text.partition("<")[0] for text in row.split("<figcaption>")[1:]] for row in rows]
+    assert captions == [names[:3], names[3:]]
+
+
 def test_the_page_draws_the_variants_that_the_package_records():
     recorded = [cached_package.variant(), dataclasses.replace(cached_package.variant(), name=HOSTILE, time=0.75)]
     results = tuple(VariantResult.left_out_for(each.name, "needs a unit") for each in recorded)

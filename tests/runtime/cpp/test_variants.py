@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,13 +86,19 @@ def variant_of(library: Library) -> str | None:
     return None if name is None else name.decode()
 
 
+def without_binding(sentence: str) -> str:
+    """A sentence without the code that Python's binding of ONNX Runtime puts before its own sentences."""
+    return re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", sentence)
+
+
 def both(folder: Path, opened: Open, options: dict[str, Any], **texts: str) -> tuple[np.ndarray, str | None]:
     """Draw in both runtimes, which say and record the same; return the latents, equal to the bit, and the variant."""
     with ldm_runtime.load(folder, engine="auto", **texts) as pipe:
         assert isinstance(pipe, Pipeline)
         run = pipe.sample("red", **options)
         last = list(run)[-1]
-        expected, told, made = last.latents, said(run), list(last.metadata().items())
+        expected, made = last.latents, list(last.metadata().items())
+        told = [without_binding(sentence) for sentence in said(run)]
     library = opened(folder, **texts)
     told_at_opening, name = list(library.said), variant_of(library)
     drawn = library.sample("red", variant=name, **options).draw()
@@ -128,7 +135,7 @@ def test_a_denoiser_of_merged_tokens_gives_the_same_latents(merged: Path, opened
     options = {"seed": 3, "steps": 3, "size": size}
     exact, none = both(merged, opened, options)
     lossy, name = both(merged, opened, options, budget="psnr=20")
-    assert none is None and name == "merged" and not np.allclose(exact, lossy, rtol=1e-2, atol=1e-2)
+    assert none is None and name == "merged" and not np.allclose(exact, lossy, rtol=1e-3, atol=1e-3)
 
 
 def test_weights_that_a_quantised_graph_does_not_read_take_no_memory(

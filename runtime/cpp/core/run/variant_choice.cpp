@@ -186,8 +186,8 @@ Status choose_variant(Scope& scope, const Manifest& manifest, const Budget& budg
     out = nullptr;
     if (budget.kind == Budget::Kind::exact) return Status();
     if (manifest.variants.empty()) {
-        return notices.add(scope, "budget", {"this package has no variants, so nothing is given up for speed: drawn "
-                           "exactly"});
+        return notices.add(scope, "budget", {"this package has no variants (`ldm-export build --budget` makes them): "
+                           "drawn exactly"});
     }
     Array<const Variant*> within(scope.memory);
     for (const Variant& each : manifest.variants) {
@@ -222,7 +222,9 @@ Status require_variant(Scope& scope, const Manifest& manifest, std::string_view 
     out = find_variant(manifest, name);
     if (out != nullptr) return Status();
     Status failed = scope.fail(codes::request_invalid, {"variant is ", quoted(name), "; "});
-    if (manifest.variants.empty()) scope.failure.add({"this package has none"});
+    if (manifest.variants.empty()) {
+        scope.failure.add({"this package has none (`ldm-export build --budget` makes them)"});
+    }
     for (const Variant& each : manifest.variants) {
         scope.failure.add({&each == manifest.variants.begin() ? "expected one of " : ", ", each.name});
     }

@@ -299,7 +299,7 @@ private:
             is_first = false;
         }
         switch (value.kind) {
-            case json::Kind::null: words_.add("None"); break;
+            case json::Kind::null: words_.add("none"); break;
             case json::Kind::boolean: words_.add(value.boolean ? "True" : "False"); break;
             case json::Kind::integer: words_.grouped(value.integer); break;
             case json::Kind::real: words_.general(value.real, 6); break;
