@@ -53,7 +53,8 @@ def test_one_that_is_closed_in_the_middle_of_its_run_ends_in_a_sentence_and_the_
     pipes: list[Pipeline],
 ) -> None:
     cached, other = pipes[1], pipes[2]
-    expected, begun, outcome = drawn(other), threading.Event(), []
+    expected, begun = drawn(other), threading.Event()
+    outcome: list[str] = []
 
     def draw() -> None:
         try:

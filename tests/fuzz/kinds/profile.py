@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 from ldm_runtime.engines import profile as profiles
-from ldm_runtime.engines.choice import choose
 from ldm_runtime.engines.profile import Best, Machine, Measured, Profile
 from ldm_runtime.errors import one_line
 from ldm_runtime.files import strict_json
@@ -46,15 +46,14 @@ def _read(content: bytes, prepared: tuple[Path, Path, Any]) -> None:
     for place in (own, other):
         place.unlink(missing_ok=True)
     (own if content[:1] == b"0" else other).write_bytes(content[1:])
-    profiles.this_machine = lambda: HERE  # type: ignore[assignment]
-    found, said = profiles.read_profile(PACKAGE, COMPONENTS, "ldm-export tune ./sd15")
+    with mock.patch.object(profiles, "this_machine", lambda: HERE):
+        found, said = profiles.read_profile(PACKAGE, COMPONENTS, "ldm-export tune ./sd15")
     assert all(one_line(text) == text for text in (str(Notice("profile", sentence)) for sentence in said))
     if found is not None:
         sorted(found.seconds().values())
         for each in found.chosen:
             assert each.choice().text != "" and found.of(each.variant) is not None
         json.dumps(strict_json.plain(found), allow_nan=False)
-    choose()
 
 
 KINDS = [Kind("profile", _prepare, _make, _read)]
