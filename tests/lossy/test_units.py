@@ -42,7 +42,6 @@ def test_a_way_needs_one_unit_of_those_that_are_here(
         "int8": eight_bits,
         "int8-openvino": eight_bits,
         "int8-bf16": (*eight_bits, *bf16),
-        "int8-fp16": (*eight_bits, *fp16),
     }
 
 

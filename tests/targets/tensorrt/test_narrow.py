@@ -40,7 +40,8 @@ def test_plans_with_narrow_weights_are_smaller_and_carry_their_difference(
         assert list(plans) == [name, f"{name}-w8", f"{name}-w4"]
         whole, eight, four = (requirements(plan).weight_bytes for plan in plans.values())
         assert whole is not None and eight is not None and four is not None
-        assert eight < 0.8 * whole and four <= eight  # of two bytes each, but for vectors and their own scales
+        # Of two bytes each, but for vectors and their own scales; most of the tiny text encoder is its table of tokens.
+        assert eight < (0.95 if component == "text_encoder" else 0.8) * whole and four <= eight
         differences = [plan.difference.relative_rms for plan in plans.values() if plan.difference is not None]
         assert len(differences) == 3 and max(differences) < PRECISIONS["bf16"].tolerance.relative_rms
         assert {(plan.precision, plan.exactness) for plan in plans.values()} == {("bf16", "lossy")}
@@ -69,7 +70,7 @@ def test_a_wrong_scale_of_one_layer_is_measured(
     def spoilt(*arguments: Any) -> Any:
         model, data = quantise(*arguments)
         name = sorted(name for name in data if name.endswith("/scale"))[len(data) // 4]
-        data[name] *= np.float32(1.5)
+        data[name] *= np.float32(3)
         return model, data
 
     monkeypatch.setattr(narrowing, "quantise", spoilt)
@@ -99,4 +100,4 @@ def test_products_in_onnx_runtimes_own_blocks_are_refused(copy: Path) -> None:
         node.CopyFrom(made)
 
     edit(copy, pack)
-    refused(request_of(copy), "cannot read", "unet/MatMulNBits", "failed to load MatMulNBits plugin")
+    refused(request_of(copy), "cannot read", "node 'unet/MatMulNBits' (MatMulNBits)")
