@@ -28,7 +28,7 @@ from ldm_runtime.package.open import Package, open_package
 from tests.verify import perturbations
 
 pytestmark = pytest.mark.slow
-KINDS = ("bf16", "fp16", "int8", "int8-openvino", "int8-bf16", "int8-fp16")
+KINDS = ("bf16", "fp16", "int8", "int8-openvino", "int8-bf16")
 DATA = "model.int8.safetensors"
 
 
@@ -157,9 +157,9 @@ def test_a_build_whose_variant_is_not_as_it_was_measured_is_not_proven(copy: Pat
     assert report.first_failure.startswith("variant int8: unet")
 
 
-@pytest.mark.parametrize("name", ["int8-bf16", "int8-fp16"])
-def test_a_variant_that_computes_in_another_precision_than_it_says_fails(copy: Path, name: str) -> None:
+def test_a_variant_that_computes_in_another_precision_than_it_says_fails(copy: Path) -> None:
     """The record has it too: its outputs tell."""
+    name = "int8-bf16"
     require(copy, name)
 
     def change(value: dict[str, Any]) -> None:
