@@ -14,8 +14,8 @@ from ldm_runtime.package.variants import WHOLE_RUN, Way
 ENGINE = "openvino"
 HALVES: dict[Precision, tuple[str, ...]] = {"bf16": BF16, "fp16": FP16}
 """Precision, and method -> units, one of which a CPU must have."""
-# Half precision is not among them: OpenVINO 2026.4 drew no int8 graph of a tiny model in it that could be measured, and
-# of several processes that tried one crashed in a later evaluation.
+# Half precision is not among them: OpenVINO 2026.4 has no convolution of eight bits among values in it, and a process
+# that tried such a graph once crashed in a later evaluation.
 BESIDE: tuple[Precision, ...] = ("bf16",)
 """What is computed in beside quantised graphs."""
 

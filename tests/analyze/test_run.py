@@ -141,7 +141,7 @@ def test_what_is_kept_belongs_to_all_that_it_was_made_of(
     elif change == "weights":
         (images / "vgg16.safetensors").write_bytes(b"weights")
     elif change == "machine":
-        monkeypatch.setattr(run, "processor", lambda: "another")
+        monkeypatch.setattr(run, "cpu_names", lambda: ["another"])
     elif change == "threads":
         monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     (images / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -233,7 +233,7 @@ def test_a_snapshot_of_a_hub_is_read_through_hard_links(release: Path, cache: Pa
     [
         (["--library", "/nowhere/libldm_openvino.so"], "engine.unavailable", "no plugin for OpenVINO at /nowhere"),
         (["--library", "{release}/libldm_runtime.so"], "engine.unavailable", "has no function ldm_engine_plugin"),
-        (["--library", "{release}/tests/libfuture_plugin.so"], "engine.unavailable", "this library takes version 1"),
+        (["--library", "{release}/tests/libfuture_plugin.so"], "engine.unavailable", "this library takes version 2"),
         (["--provider", "ABACUS"], "engine.unavailable", "OpenVINO has no device 'ABACUS' here; it has CPU"),
     ],
 )
