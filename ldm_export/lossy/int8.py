@@ -187,12 +187,9 @@ class _Search:
         return Artefact(form.artefact, "onnx", files, form.reader, "int8", "lossy", nothing, kept=tuple(sorted(keep)))
 
     def drafts(self, form: Form, note: str) -> list[Draft]:
-        """Return the variants of a form: int8 alone, and with bfloat16 beside it where that is tried.
-
-        OpenVINO 2026.4 has no convolution of eight bits among values in half precision.
-        """
+        """Return the variants of a form: int8 alone, and with half the bits beside it where these are tried."""
         alone = Draft(form.artefact, ("int8",), dict.fromkeys(self.components, _way(form)), WHOLE_RUN, note)
-        return [alone, *beside(alone, "int8", {"bf16"}.intersection(self.order.methods))]
+        return [alone, *beside(alone, "int8", self.order.methods)]
 
     def remove_trials(self) -> None:
         for name in self.components:

@@ -70,7 +70,7 @@ class Lossy:
     missing: the one thing that is missing to make and measure it on this machine, as a sentence, or None.
     make: makes artefacts and drafts, in a process of its own: a function of a module, called with the order and
     `progress=`. Raises LdmError where it cannot; the other methods go on.
-    is_for_speed: tried without being named; False: it takes less memory and more time, which a budget does not choose.
+    is_for_speed: tried without being named; False: it is for small files, which no budget is about.
     """
 
     missing: Callable[[], str | None]

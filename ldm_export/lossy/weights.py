@@ -1,6 +1,6 @@
 """The methods w8 and w4: all weights in eight or four bits, which engines widen to compute in float32.
 
-They make a package's graphs small in memory and as files, not fast: W8A16 and W4A16 as the field calls them, but with
+They make a package's graphs small as files, not fast: W8A16 and W4A16 as the field calls them, but with
 float32 for what is computed. Nothing is calibrated. In four bits are products of the denoiser and of the text encoders,
 in blocks with a scale each; convolutions, and products that have to be, are in eight, with a scale for each output, and
 tables of embeddings with a scale for each row.

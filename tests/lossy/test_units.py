@@ -59,7 +59,8 @@ def test_half_the_bits_are_refused_where_the_cpu_has_no_unit_for_them(
 def test_half_the_bits_are_computed_beside_quantised_graphs_on_openvino_alone() -> None:
     way = Way("openvino", "w8-openvino", "int8", ())
     draft = Draft("w8-openvino", ("w8",), {"unet": way, "vae_decoder": way}, WHOLE_RUN)
-    made = beside(draft, "w8", ("fp16", "w8"))
-    assert [(each.name, each.methods) for each in made] == [("w8-fp16", ("w8", "fp16"))]
-    assert {each.precision for each in made[0].ways.values()} == {"fp16"}
-    assert beside(replace(draft, ways={"unet": replace(way, engine="ort")}), "w8", ("fp16", "w8")) == []
+    made = beside(draft, "w8", ("bf16", "fp16", "w8"))
+    assert [(each.name, each.methods) for each in made] == [("w8-bf16", ("w8", "bf16"))]
+    assert {each.precision for each in made[0].ways.values()} == {"bf16"}
+    assert beside(draft, "w8", ("fp16", "w8")) == []
+    assert beside(replace(draft, ways={"unet": replace(way, engine="ort")}), "w8", ("bf16", "w8")) == []

@@ -64,11 +64,11 @@ def _measure(
         outcome = run_isolated(measure_or_repair, graph, reference, component, work.precision, progress=progress)
         stages.append(outcome.stage(f"{work.precision} {component}"))
         measured[component] = outcome.value
-        if work.weights != "whole":
-            progress(f"{component}: {work.precision} with weights in {work.weights} against the reference")
-            repair = measured[component].repair
-            outcome = run_isolated(measure_narrow, graph, reference, component, work.precision, work.weights, repair)
-            stages.append(outcome.stage(f"{work.precision} {work.weights} {component}"))
+        weights, repair = work.weights[component], measured[component].repair
+        if weights != "whole":
+            progress(f"{component}: {work.precision} with weights in {weights} against the reference")
+            outcome = run_isolated(measure_narrow, graph, reference, component, work.precision, weights, repair)
+            stages.append(outcome.stage(f"{work.precision} {weights} {component}"))
             measured[component] = Measured(outcome.value, repair)
     return measured
 
@@ -84,7 +84,7 @@ def _build_plan(
     stages: list[StageCost],
     progress: Progress,
 ) -> BuiltPlan:
-    with _graph(folder / manifest.components[component].canonical.file, work, repair) as graph:
+    with _graph(folder / manifest.components[component].canonical.file, work, component, repair) as graph:
         request = PlanRequest(
             graph=graph,
             plan=plan,
@@ -146,15 +146,15 @@ def _sources(manifest: Manifest, component: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _graph(canonical: Path, work: Work, repair: Repair) -> Iterator[Path]:
+def _graph(canonical: Path, work: Work, component: str, repair: Repair) -> Iterator[Path]:
     """Yield the graph that the plan is built from: the canonical one, or its reduced form, which is then removed."""
     if work.precision == "fp32":
         yield canonical
-    elif work.weights == "whole":
+    elif work.weights[component] == "whole":
         with reduced_graph(canonical, work.precision, repair=repair) as reduced:
             yield reduced
     else:
-        with narrow_graph(canonical, work.precision, work.weights, repair=repair) as reduced:
+        with narrow_graph(canonical, work.precision, work.weights[component], repair=repair) as reduced:
             yield reduced
 
 

@@ -42,7 +42,7 @@ Option = Literal["refit", "weight_stripped"]
 class Work:
     """The plans to build: one set a group of GPUs, each set with one plan a component.
 
-    weights: how they are stored in plans.
+    weights: component -> how they are stored in its plans.
     groups: name of the set, which is its folder -> the compute capabilities that it must fit; () is left to TensorRT.
     ranges: component -> the sizes of its axes.
     """
@@ -51,7 +51,7 @@ class Work:
     version: str
     precision: Precision
     options: tuple[Option, ...]
-    weights: Weights
+    weights: Mapping[str, Weights]
     groups: Mapping[str, tuple[str, ...]]
     ranges: Mapping[str, AxisRanges]
 
@@ -100,7 +100,7 @@ def check_tensorrt(order: Order) -> Work:
         for group in group_capabilities(library.flavour, chosen.compute_capabilities)
     }
     _require_room(order, len(groups))
-    return Work(library.flavour, library.version, order.precision, options, chosen.weights, groups, ranges)
+    return Work(library.flavour, library.version, order.precision, options, _weights(order), groups, ranges)
 
 
 def _check_weights(chosen: TensorRtOptions, precision: Precision) -> None:
@@ -118,6 +118,13 @@ def _check_weights(chosen: TensorRtOptions, precision: Precision) -> None:
         raise InputError(
             f"{asked} gives plans whose weights cannot be replaced; leave --refit and --weight-stripped out"
         )
+
+
+def _weights(order: Order) -> dict[str, Weights]:
+    """Return how each component's weights are stored: the codec's few products have no less than eight bits."""
+    codec, asked = order.contract.codec, order.options.weights
+    halves = (codec.encoder.component, codec.decoder.component)
+    return {name: "w8" if asked == "w4" and name in halves else asked for name in order.contract.components}
 
 
 def _for_rtx(weights: Weights) -> str:
