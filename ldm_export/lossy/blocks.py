@@ -33,7 +33,7 @@ def signed_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     inputs, outputs = weight.shape
     packed, scales = pack_blocks(weight.T)
-    levels = np.stack([packed & 15, packed >> 4], axis=-1).reshape(outputs, inputs).T  # (I, O), from 0 to 15
+    levels = _levels(packed).reshape(outputs, inputs).T  # (I, O)
     bits = (levels ^ _ZERO).reshape(-1)  # less 8, as two's complement of four bits
     return bits[0::2] | bits[1::2] << 4, scales.reshape(outputs, -1).T.copy()
 
@@ -41,6 +41,11 @@ def signed_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def unpack_blocks(packed: np.ndarray, scales: np.ndarray, inputs: int) -> np.ndarray:
     """Return what is left of a weight that was packed: float32 (N, inputs)."""
     outputs, blocks, _ = packed.shape
-    levels = np.stack([packed & 15, packed >> 4], axis=-1).reshape(outputs, blocks, BLOCK)
+    levels = _levels(packed).reshape(outputs, blocks, BLOCK)
     wide = (levels.astype(np.float32) - _ZERO) * scales.reshape(outputs, blocks, 1)
     return wide.reshape(outputs, -1)[:, :inputs]
+
+
+def _levels(packed: np.ndarray) -> np.ndarray:
+    """Return the numbers from 0 to 15 in bytes, the lower half of each first: uint8 (..., 2)."""
+    return np.stack([packed & 15, packed >> 4], axis=-1)
